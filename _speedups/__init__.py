@@ -1,0 +1,1 @@
+"""Compiled twins of the hot paths; each has a pure twin in `engine` that is always there."""
