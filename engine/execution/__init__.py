@@ -1,0 +1,1 @@
+"""Processes, ptys, shells and the supervisor that owns every process of an engine."""

@@ -1,0 +1,1 @@
+"""Models: providers, catalogue, the Responses client, the scripted model."""

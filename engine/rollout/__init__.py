@@ -1,0 +1,1 @@
+"""What a session leaves behind: line codec, scanner, persistence policy, reconstruction - pure over bytes."""
