@@ -1,0 +1,134 @@
+"""What a tool is to the rest of the engine: its spec, its invocation, its output, its errors (tools.md 1).
+
+A tool never sees a session: it gets a `ToolContext` with just what tools need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import attrs
+
+from engine.errors import EngineError, ProtocolError
+from engine.protocol.codec import decode, json_value
+from engine.protocol.events import EventMsg, ItemCompleted, ItemStarted
+from engine.protocol.ids import ThreadId, TurnId
+from engine.protocol.items import InputImage, InputText
+from engine.protocol.settings import TruncationPolicy
+from engine.protocol.turn_items import TurnItem
+from engine.protocol.wire import JsonObject, Wire
+
+if TYPE_CHECKING:
+    from engine.execution.shells import Shell
+    from engine.execution.supervisor import Supervisor
+    from engine.execution.terminals import TerminalManager
+    from engine.tools.apply_patch import TurnDiffTracker
+
+__all__ = [
+    "Enforcement",
+    "FatalToolError",
+    "ToolContext",
+    "ToolError",
+    "ToolHandler",
+    "ToolInvocation",
+    "ToolOutput",
+    "parse_arguments",
+]
+
+W = TypeVar("W", bound=Wire)
+
+
+class ToolError(EngineError):
+    """Goes back to the model as a failed output; the turn goes on."""
+
+
+class FatalToolError(EngineError):
+    """Ends the turn: the call can't be answered at all."""
+
+
+@attrs.frozen
+class ToolOutput:
+    """What goes back to the model: plain text, or parts. `success` never crosses the wire."""
+
+    content: str | tuple[InputText | InputImage, ...]
+    success: bool = True
+
+
+@attrs.frozen
+class Enforcement:
+    """Whether commands and patches may run. `refusal` is the model-visible reason when they may not."""
+
+    refusal: str | None = None
+
+
+@attrs.frozen(eq=False)
+class ToolContext:
+    """What one turn lends to its tools. Everything in it lives at least as long as the turn."""
+
+    thread_id: ThreadId
+    turn_id: TurnId
+    cwd: str
+    truncation: TruncationPolicy
+    enforcement: Enforcement
+    environment: Mapping[str, str]
+    shell: Shell
+    allow_login_shell: bool
+    model_sees_images: bool
+    model_sees_original_detail: bool
+    supervisor: Supervisor
+    terminals: TerminalManager
+    turn_diff: TurnDiffTracker
+    emit: Callable[[EventMsg], None]
+    """Persists and queues an event; never waits."""
+    now_ms: Callable[[], int]
+    """Unix milliseconds."""
+
+    def item_started(self, item: TurnItem) -> None:
+        """Tells that a turn item is there."""
+        self.emit(ItemStarted(self.thread_id, self.turn_id, item, started_at_ms=self.now_ms()))
+
+    def item_completed(self, item: TurnItem) -> None:
+        """Tells that a turn item is finished."""
+        self.emit(ItemCompleted(self.thread_id, self.turn_id, item, completed_at_ms=self.now_ms()))
+
+
+@attrs.frozen(eq=False)
+class ToolInvocation:
+    """One call. `input` is JSON text for a function tool, raw text for a freeform one."""
+
+    call_id: str
+    name: str
+    input: str
+    context: ToolContext
+    namespace: str | None = None
+
+
+class ToolHandler(Protocol):
+    """A tool the model may call.
+
+    `parallel` tools of one response share the turn; the others run alone (tools.md 8.1). `call` runs as a child of the
+    turn and is cancelled by an interrupt; it raises `ToolError` for the model and `FatalToolError` for the turn.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def namespace(self) -> str | None: ...
+    @property
+    def kind(self) -> Literal["function", "custom"]: ...
+    @property
+    def parallel(self) -> bool: ...
+    def spec(self) -> JsonObject | None:
+        """What the model is told; `None` for a tool that is served without being offered."""
+        ...
+
+    async def call(self, invocation: ToolInvocation) -> ToolOutput: ...
+
+
+def parse_arguments(invocation: ToolInvocation, kind: type[W]) -> W:
+    """The arguments of a function call as `kind`. Raises `ToolError` with the text the model gets."""
+    try:
+        return decode(kind, json_value(invocation.input or "{}"))
+    except ProtocolError as exc:
+        raise ToolError(f"failed to parse function arguments: {exc}") from exc
