@@ -112,7 +112,7 @@ class ProtocolError(EngineError):
 
 
 class PatchError(EngineError):
-    """A patch that does not parse, does not match, or could not be written; children live in `engine.tools.apply_patch`."""
+    """A patch that does not parse, does not match, or could not be written; children in `engine.tools.apply_patch`."""
 
 
 # --- the world ---------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from engine.protocol.events import EVENT_ALIASES, EventMsg
 from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import LINE_CLASSES, EventLine, ResponseLine, RolloutItem, SessionMeta, UnknownLine
 from engine.protocol.settings import ApprovalPolicy, GranularApproval
-from engine.protocol.wire import EMPTY, OMIT_DEFAULT, UNWRITTEN, JsonObject, UnknownVariant, Wire
+from engine.protocol.wire import OMIT_DEFAULT, UNWRITTEN, JsonObject, UnknownVariant, Wire
 
 __all__ = [
     "decode",
@@ -161,7 +161,7 @@ def _structure_wire(cls: Any, converter: cattrs.Converter) -> _Hook:
 
 
 def _unstructure_wire(cls: Any, converter: cattrs.Converter) -> Callable[[Any], JsonObject]:
-    """Fields in the order of the class, which is the order other writers use; cattrs' own would put optional ones last."""
+    """Fields in the order of the class, as other writers have it; cattrs' own generator puts optional ones last."""
     attrs.resolve_types(cls)
     plan: list[tuple[str, object, Callable[[Any], Any] | None]] = []
     for field in attrs.fields(cls):
