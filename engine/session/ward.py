@@ -64,10 +64,14 @@ class Ward:
         context: contextvars.Context | None = None,
     ) -> None:
         """Starts a child; with `context`, in those context variables instead of the caller's."""
-        if context is None:
+
+        def start() -> None:
             self.nursery.start_soon(self.run, name, fn, *args, name=name)
+
+        if context is None:
+            start()
         else:
-            context.run(self.nursery.start_soon, self.run, name, fn, *args, name=name)
+            context.run(start)
 
     def fail(self, name: str, exc: Exception) -> None:
         """Records a failure and cancels the nursery."""

@@ -1,0 +1,143 @@
+"""The model-visible history of a session and the form of it a request carries (session.md 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from engine.protocol.codec import encode
+from engine.protocol.items import (
+    CompactionTrigger,
+    ContentPart,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    LocalShellCall,
+    Message,
+    OutputContent,
+    Reasoning,
+    ReasoningText,
+    ResponseItem,
+    ToolSearchCall,
+    ToolSearchOutput,
+)
+from engine.protocol.settings import TruncationPolicy
+from engine.protocol.truncation import scaled, truncate_output
+from engine.protocol.wire import JsonObject, UnknownVariant
+
+__all__ = ["History", "is_kept", "request_form"]
+
+IMAGE_OMITTED = "image content omitted because you do not support image input"
+ABORTED = "aborted"
+ENTRY_FACTOR = 1.2  # tool outputs enter the history with a little more than the turn's budget
+
+_Call = FunctionCall | CustomToolCall | LocalShellCall | ToolSearchCall
+_Output = FunctionCallOutput | CustomToolCallOutput | ToolSearchOutput
+
+
+def is_kept(item: ResponseItem) -> bool:
+    """Whether an item belongs into the history at all."""
+    if isinstance(item, UnknownVariant | CompactionTrigger):
+        return False
+    return not (isinstance(item, Message) and item.role == "system")
+
+
+def _truncated(item: ResponseItem, policy: TruncationPolicy) -> ResponseItem:
+    if isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+        output = truncate_output(item.output, scaled(policy, ENTRY_FACTOR))
+        return item if output is item.output else attrs.evolve(item, output=output)
+    return item
+
+
+@attrs.define(eq=False)
+class History:
+    """Items oldest first, and beside each the JSON value a request carries for it, made once."""
+
+    _items: list[ResponseItem] = attrs.field(factory=list, init=False)
+    _forms: list[JsonObject | None] = attrs.field(factory=list, init=False)
+
+    @property
+    def items(self) -> Sequence[ResponseItem]:
+        """The items, oldest first."""
+        return self._items
+
+    def record(self, items: Iterable[ResponseItem], policy: TruncationPolicy) -> list[ResponseItem]:
+        """Adds what belongs into the history; returns it as it was stored (tool outputs truncated)."""
+        kept = [_truncated(item, policy) for item in items if is_kept(item)]
+        self._items.extend(kept)
+        self._forms.extend([None] * len(kept))
+        return kept
+
+    def replace(self, items: Iterable[ResponseItem]) -> None:
+        """Starts over with `items`, e.g. those of a resumed thread."""
+        self._items = list(items)
+        self._forms = [None] * len(self._items)
+
+    def for_request(self, *, images: bool) -> list[JsonObject]:
+        """The `input` of a request: every call has its output right after it, no output is without its call."""
+        answered: dict[str, list[int]] = {}
+        calls = {call_id for item in self._items if (call_id := _call_id(item)) is not None}
+        for position, item in enumerate(self._items):
+            if isinstance(item, _Output) and item.call_id is not None:
+                answered.setdefault(item.call_id, []).append(position)
+        made: list[JsonObject] = []
+        for position, item in enumerate(self._items):
+            if isinstance(item, _Output) and item.call_id is not None and item.call_id not in calls:
+                continue
+            form = self._form(position, item)
+            made.append(form if images else _without_images(item, form))
+            call_id = _call_id(item)
+            if call_id is not None and call_id not in answered:
+                made.append(request_form(_aborted(item, call_id)))
+        return made
+
+    def _form(self, position: int, item: ResponseItem) -> JsonObject:
+        form = self._forms[position]
+        if form is None:
+            form = self._forms[position] = request_form(item)
+        return form
+
+
+def _call_id(item: ResponseItem) -> str | None:
+    return item.call_id if isinstance(item, _Call) else None
+
+
+def _aborted(call: ResponseItem, call_id: str) -> ResponseItem:
+    if isinstance(call, CustomToolCall):
+        return CustomToolCallOutput(call_id, output=ABORTED)
+    if isinstance(call, ToolSearchCall):
+        return ToolSearchOutput(status="completed", execution="client", tools=(), call_id=call_id)
+    return FunctionCallOutput(call_id, ABORTED)
+
+
+def request_form(item: ResponseItem) -> JsonObject:
+    """An item as a request carries it; reasoning has its own rule for `content` (session.md 4.6)."""
+    form: JsonObject = encode(item)
+    if isinstance(item, Reasoning):
+        if item.content is None:
+            form["content"] = None
+        elif not any(isinstance(part, ReasoningText) for part in item.content):
+            form.pop("content", None)
+    return form
+
+
+def _without_images(item: ResponseItem, form: JsonObject) -> JsonObject:
+    if isinstance(item, Message):
+        if any(isinstance(part, InputImage) for part in item.content):
+            return {**form, "content": [encode(_text_for(part)) for part in item.content]}
+    elif isinstance(item, FunctionCallOutput | CustomToolCallOutput) and _has_image(item.output):
+        parts = item.output if not isinstance(item.output, str) else ()
+        return {**form, "output": [encode(_text_for(part)) for part in parts]}
+    return form
+
+
+def _has_image(output: OutputContent) -> bool:
+    return not isinstance(output, str) and any(isinstance(part, InputImage) for part in output)
+
+
+def _text_for(part: ContentPart) -> ContentPart:
+    return InputText(IMAGE_OMITTED) if isinstance(part, InputImage) else part

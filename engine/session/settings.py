@@ -1,0 +1,106 @@
+"""What callers say about a session and a turn: settings at start, updates later, input, results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Literal
+
+import attrs
+
+from engine.errors import InvalidRequest
+from engine.protocol.ids import TurnId
+from engine.protocol.inputs import TextInput, UserInput
+from engine.protocol.profiles import SandboxMode, SandboxPolicy
+from engine.protocol.settings import (
+    ApprovalPolicy,
+    ReasoningEffort,
+    ReasoningSummaryMode,
+    SessionSource,
+    TokenUsage,
+)
+from engine.protocol.wire import JsonObject
+
+__all__ = ["UNSET", "Input", "SessionSettings", "SettingsUpdate", "TurnResult", "Unset", "as_input"]
+
+
+class Unset:
+    """The type of `UNSET`: a setting that is left as it is, where `None` means something."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+Input = str | UserInput | Sequence[UserInput]
+
+
+@attrs.frozen(kw_only=True)
+class SettingsUpdate:
+    """Changes to a session's settings; what is `None` (or `UNSET`) stays as it is. All or nothing.
+
+    `output_schema` (a JSON Schema for the final message) holds for the one turn it is given with; the rest for that turn
+    and all later ones.
+    """
+
+    cwd: PathLike[str] | str | None = None
+    model: str | None = None
+    approval_policy: ApprovalPolicy | None = None
+    sandbox: SandboxMode | SandboxPolicy | None = None
+    reasoning_effort: ReasoningEffort | str | None | Unset = UNSET
+    reasoning_summary: ReasoningSummaryMode | str | None = None
+    service_tier: str | None | Unset = UNSET
+    output_schema: JsonObject | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SessionSettings:
+    """How a session starts. What is `None` comes from the configuration; `cwd` from the process.
+
+    - `config`: more configuration, as dotted keys or nested tables, above everything in files
+    - `ephemeral`: nothing is written to disk and the thread can't be resumed
+    - `persistence`: `"extended"` also keeps command output and tool calls of the host in the rollout
+    - `source`: who runs the session (`vscode` is the neutral default of the format)
+    - `instructions`: replaces the base instructions; `developer_instructions` adds to them
+    """
+
+    cwd: PathLike[str] | str | None = None
+    model: str | None = None
+    model_provider: str | None = None
+    approval_policy: ApprovalPolicy | None = None
+    sandbox: SandboxMode | SandboxPolicy | None = None
+    reasoning_effort: ReasoningEffort | str | None = None
+    reasoning_summary: ReasoningSummaryMode | str | None = None
+    service_tier: str | None = None
+    instructions: str | None = None
+    developer_instructions: str | None = None
+    config: Mapping[str, object] = attrs.field(factory=dict)
+    ephemeral: bool = False
+    persistence: Literal["limited", "extended"] = "limited"
+    source: SessionSource = "vscode"
+    thread_source: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TurnResult:
+    """How a turn ended. `usage` is what this turn used, `total_usage` what the thread used so far."""
+
+    id: TurnId
+    final_message: str | None
+    usage: TokenUsage
+    total_usage: TokenUsage
+    duration_ms: int
+
+
+def as_input(value: Input) -> tuple[UserInput, ...]:
+    """Input in its full form. Raises `InvalidRequest` when there is nothing in it."""
+    if isinstance(value, str):
+        items: tuple[UserInput, ...] = (TextInput(value),)
+    elif isinstance(value, Sequence):
+        items = tuple(value)
+    else:
+        items = (value,)
+    if not items or all(isinstance(item, TextInput) and not item.text for item in items):
+        raise InvalidRequest("input must not be empty")
+    return items

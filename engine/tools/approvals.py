@@ -1,0 +1,62 @@
+"""Asking the user: the request an approver sees, what it may answer, and the default that refuses (tools.md 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import attrs
+
+from engine.protocol.turn_items import FileChange
+
+__all__ = ["ApprovalRequest", "Approver", "CommandApproval", "Decision", "PatchApproval", "ToolApproval", "refuse"]
+
+Decision = Literal["approved", "approved_for_session", "denied", "abort"]
+
+
+@attrs.frozen(kw_only=True)
+class CommandApproval:
+    """May this command run? `command` is the argv, `cwd` absolute."""
+
+    call_id: str
+    turn_id: str
+    command: tuple[str, ...]
+    cwd: str
+    reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class PatchApproval:
+    """May this patch be written? `changes` maps absolute paths."""
+
+    call_id: str
+    turn_id: str
+    changes: Mapping[str, FileChange]
+    reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ToolApproval:
+    """May this tool of the host be called with these arguments?"""
+
+    call_id: str
+    turn_id: str
+    tool: str
+    arguments: Mapping[str, object]
+
+
+ApprovalRequest = CommandApproval | PatchApproval | ToolApproval
+
+
+class Approver(Protocol):
+    """Decides an approval request.
+
+    Runs in the task of the tool call, so an interrupt cancels it. An exception counts as a refusal.
+    """
+
+    async def __call__(self, request: ApprovalRequest, /) -> Decision: ...
+
+
+async def refuse(request: ApprovalRequest, /) -> Decision:
+    """The default approver: says no to everything."""
+    return "denied"
