@@ -1,1 +1,1 @@
-"""The command line: exec, models, version."""
+"""The command line: `engine exec`, `engine models serve-scripted` (app_server.md 6)."""

@@ -1,0 +1,413 @@
+"""The command line's words: flags, subcommands and help texts (app_server.md 6.1). Imports nothing but the parser.
+
+`engine exec --help` and a wrong flag must cost no more than this module: no Trio, no HTTP, no tools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+__all__ = ["ExecArguments", "ServeScriptedArguments", "Usage", "VersionArguments", "parse"]
+
+SANDBOX_MODES = ("read-only", "workspace-write", "danger-full-access")
+SUBCOMMANDS = ("resume", "fork", "review")
+# Flags of `exec` that must stand before a subcommand; everything else is accepted after it as well.
+BEFORE_ONLY = ("-s", "--sandbox", "-C", "--cd", "--add-dir", "-p", "--profile", "--output-schema")
+
+
+class Usage(Exception):
+    """The words make no sense; `text` goes to stderr and the exit code is 2."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+
+@dataclass(frozen=True)
+class VersionArguments:
+    """`engine --version`."""
+
+
+@dataclass(frozen=True)
+class ServeScriptedArguments:
+    """`engine models serve-scripted SCRIPT --port N`."""
+
+    script: str
+    port: int = 0
+
+
+@dataclass(frozen=True)
+class ExecArguments:
+    """`engine exec`, with its flags as given; nothing is looked up yet.
+
+    `overrides` are the texts of `-c`, `--enable` and `--disable` in the order they stood. `trace_startup` is `None`
+    (off), `""` (a waterfall on stderr) or a file name.
+    """
+
+    prompt: str | None = None
+    subcommand: str | None = None
+    session: str | None = None
+    last: bool = False
+    all_folders: bool = False
+    json: bool = False
+    model: str | None = None
+    model_provider: str | None = None
+    oss: bool = False
+    script: str | None = None
+    sandbox: str | None = None
+    cd: str | None = None
+    add_dirs: tuple[str, ...] = ()
+    profile: str | None = None
+    overrides: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    output_schema: str | None = None
+    output_last_message: str | None = None
+    skip_git_repo_check: bool = False
+    ephemeral: bool = False
+    ignore_user_config: bool = False
+    ignore_rules: bool = False
+    strict_config: bool = False
+    color: str = "auto"
+    bypass: bool = False
+    trace_startup: str | None = None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the `resume` subcommand was given."""
+        return self.subcommand == "resume"
+
+
+class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        # The value must be glued on with `=`, which the parser has no notation for.
+        return super().format_help().replace("--trace-startup FILE ", "--trace-startup[=FILE]", 1)
+
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"error: {message}{_hint(message)}\n\n{self.format_usage()}\nFor more information, try '--help'.\n")
+
+
+def _hint(message: str) -> str:
+    match = re.search(r"unrecognized arguments: (-[-\w]+)", message)
+    if match and match[1] in BEFORE_ONLY:
+        return f"\n\n  tip: put `{match[1]}` before the subcommand: engine exec {match[1]} ... resume ..."
+    return ""
+
+
+class _Feature(argparse.Action):
+    """`--enable X` is `-c features.X=true`, in the order of the command line."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        on = "true" if option == "--enable" else "false"
+        namespace.overrides = [*namespace.overrides, f"features.{values}={on}"]
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=110)
+
+
+def _shared_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that stand before or after a subcommand."""
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--json", "--experimental-json", dest="json", action="store_true", help="print events to stdout as JSON lines"
+    )
+    output.add_argument(
+        "-o", "--output-last-message", metavar="FILE", help="write the final message to FILE when the turn completed"
+    )
+    output.add_argument(
+        "--color", choices=("always", "never", "auto"), help="colour on stderr (default: auto, on a terminal)"
+    )
+    output.add_argument(
+        "--trace-startup",
+        metavar="FILE",
+        help="show how long each startup step took; with =FILE write a Chrome trace",
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("-m", "--model", metavar="MODEL", help="model to ask")
+    model.add_argument(
+        "--model-provider",
+        metavar="NAME",
+        help="a provider of `[model_providers]`, `openai`, `ollama`, `lmstudio` or `scripted`",
+    )
+    model.add_argument(
+        "--oss", action="store_true", help="use the local provider that `oss_provider` names (default: ollama)"
+    )
+    model.add_argument("--script", metavar="FILE", help="script of the `scripted` provider")
+    config = parser.add_argument_group("configuration")
+    config.add_argument(
+        "-c",
+        "--config",
+        dest="overrides",
+        action="append",
+        metavar="KEY=VALUE",
+        help="override a configuration value; VALUE is TOML, else plain text (repeatable)",
+    )
+    config.add_argument("--enable", action=_Feature, metavar="FEATURE", help="same as -c features.FEATURE=true")
+    config.add_argument("--disable", action=_Feature, metavar="FEATURE", help="same as -c features.FEATURE=false")
+    config.add_argument("--ignore-user-config", action="store_true", help="do not read config.toml of the home folder")
+    config.add_argument("--ignore-rules", action="store_true", help="do not read the rules files")
+    config.add_argument("--strict-config", action="store_true", help="unknown configuration keys are errors")
+    session = parser.add_argument_group("session")
+    session.add_argument("--ephemeral", action="store_true", help="leave no session file")
+    session.add_argument("--skip-git-repo-check", action="store_true", help="run outside a git repository, too")
+    session.add_argument(
+        "--dangerously-bypass-approvals-and-sandbox",
+        dest="bypass",
+        action="store_true",
+        help="run everything without asking and without a sandbox; also skips the git check. EXTREMELY DANGEROUS",
+    )
+
+
+EXEC_HELP = """Run one turn without a person at hand: the answer goes to stdout, progress to stderr.
+
+  engine exec [OPTIONS] [PROMPT]
+  engine exec [OPTIONS] resume [SESSION_ID] [PROMPT]
+
+PROMPT may also come from stdin (`-` forces it); text piped in beside a PROMPT is appended to it.
+Nothing is ever asked: a command that would need approval is refused.
+"""
+
+EXEC_EPILOG = """exit code:
+  0  the turn completed (a command that failed in it is no failure)
+  1  the turn failed or was interrupted, or it never started
+  2  wrong flags
+
+examples:
+  engine exec "explain this repository"
+  git diff | engine exec --json -o review.md "review this diff"
+  engine exec --oss --sandbox danger-full-access "make the tests pass"
+  engine exec resume --last "now write the change log entry"
+"""
+
+
+def _exec_parser() -> _Parser:
+    parser = _Parser(
+        prog="engine exec",
+        usage="engine exec [OPTIONS] [PROMPT] | [OPTIONS] resume [SESSION_ID] [PROMPT]",
+        description=EXEC_HELP,
+        epilog=EXEC_EPILOG,
+        formatter_class=_formatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to do; `-` reads it from stdin")
+    _shared_flags(parser)
+    turn = parser.add_argument_group("turn")
+    turn.add_argument(
+        "-s",
+        "--sandbox",
+        choices=SANDBOX_MODES,
+        metavar="MODE",
+        help="read-only, workspace-write or danger-full-access",
+    )
+    turn.add_argument("-C", "--cd", metavar="DIR", help="folder to work in")
+    turn.add_argument(
+        "--add-dir",
+        dest="add_dirs",
+        action="append",
+        metavar="DIR",
+        help="another folder that may be written (repeatable)",
+    )
+    turn.add_argument("-p", "--profile", metavar="NAME", help="use `[profiles.NAME]` of config.toml")
+    turn.add_argument(
+        "-i",
+        "--image",
+        dest="images",
+        action="append",
+        metavar="FILE[,FILE...]",
+        help="images to put before the text (repeatable)",
+    )
+    turn.add_argument("--output-schema", metavar="FILE", help="JSON Schema that the final message must follow")
+    return parser
+
+
+RESUME_HELP = """Continue a recorded session.
+
+SESSION_ID is a session's id or its name. With --last the newest session of this folder is taken and the only
+positional argument is the prompt. When nothing matches, a new session starts; an unknown id is an error.
+"""
+
+
+def _resume_parser() -> _Parser:
+    parser = _Parser(
+        prog="engine exec resume",
+        usage="engine exec [OPTIONS] resume [SESSION_ID | --last] [PROMPT]",
+        description=RESUME_HELP,
+        formatter_class=_formatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("session", nargs="?", metavar="SESSION_ID", help="id or name of the session")
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to do next; `-` reads it from stdin")
+    parser.add_argument("--last", action="store_true", help="the newest session of this folder")
+    parser.add_argument("--all", dest="all_folders", action="store_true", help="with --last or a name: of any folder")
+    parser.add_argument(
+        "-i",
+        "--image",
+        dest="images",
+        action="append",
+        metavar="FILE",
+        help="an image to put before the text (repeatable)",
+    )
+    _shared_flags(parser)
+    return parser
+
+
+MAIN_HELP = """A session engine for coding agents."""
+
+MAIN_EPILOG = """commands:
+  exec                      run one turn, or resume a session for another one
+  models serve-scripted     serve a model script over HTTP on this machine
+
+`engine COMMAND --help` explains a command.
+"""
+
+
+def _main_parser() -> _Parser:
+    parser = _Parser(
+        prog="engine",
+        usage="engine [--version] COMMAND ...",
+        description=MAIN_HELP,
+        epilog=MAIN_EPILOG,
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-V", "--version", action="store_true", help="print the version and which implementation runs")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    return parser
+
+
+def _serve_parser() -> _Parser:
+    parser = _Parser(
+        prog="engine models serve-scripted",
+        description="Serve a script of the scripted model as a Responses endpoint on the loopback interface.\n"
+        "Prints the base URL on stdout; Ctrl-C stops it.",
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("script", metavar="SCRIPT", help="script file, TOML or JSONL (docs/scripted-model.md)")
+    parser.add_argument("--port", type=_port, default=0, metavar="N", help="port to listen on (default: a free one)")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port (0-65535)")
+    return port
+
+
+def parse(words: Sequence[str]) -> ExecArguments | ServeScriptedArguments | VersionArguments:
+    """What the command line (without the program name) asks for.
+
+    Raises `Usage` for words that make no sense, and `SystemExit(0)` after printing a help text.
+    """
+    words = list(words)
+    if words[:1] == ["exec"]:
+        return _parse_exec(words[1:])
+    if words[:2] == ["models", "serve-scripted"]:
+        made = _serve_parser().parse_args(words[2:])
+        return ServeScriptedArguments(made.script, made.port)
+    if words[:1] == ["models"]:
+        if words[1:2] in (["-h"], ["--help"]):
+            _serve_parser().parse_args(["--help"])
+        raise Usage(
+            "error: `engine models` has one command: serve-scripted\n\n"
+            "usage: engine models serve-scripted SCRIPT [--port N]\n"
+        )
+    parser = _main_parser()
+    made = parser.parse_args(words[:1])
+    if made.version:
+        return VersionArguments()
+    if made.command is None:
+        raise Usage(parser.format_help())
+    return parser.error(f"there is no command `{made.command}`")
+
+
+def _parse_exec(words: list[str]) -> ExecArguments:
+    parser = _exec_parser()
+    words = _settle_trace_flag(words)
+    made = argparse.Namespace(overrides=[])
+    at = _first_positional(words, parser)
+    if at is None or words[at] not in SUBCOMMANDS:
+        _parse_into(made, parser, words, ("prompt",))
+        return _arguments(made, None)
+    _parse_into(made, parser, words[:at], ())
+    if words[at] == "resume":
+        _parse_into(made, _resume_parser(), words[at + 1 :], ("session", "prompt"))
+    return _arguments(made, words[at])
+
+
+def _parse_into(
+    made: argparse.Namespace, parser: argparse.ArgumentParser, words: list[str], names: tuple[str, ...]
+) -> None:
+    """Flags may stand between positionals, which the standard parser alone does not manage with optional ones."""
+    flags, positionals = _split(words, parser)
+    parser.parse_args(flags, made)
+    if len(positionals) > len(names):
+        parser.error(f"unrecognized arguments: {' '.join(positionals[len(names) :])}")
+    for name, word in zip(names, positionals, strict=False):
+        setattr(made, name, word)
+
+
+def _arguments(made: argparse.Namespace, subcommand: str | None) -> ExecArguments:
+    values: dict[str, object] = {key: value for key, value in vars(made).items() if value is not None}
+    for name in ("overrides", "add_dirs"):
+        values[name] = tuple(getattr(made, name, ()))
+    values["images"] = tuple(name for group in getattr(made, "images", ()) for name in group.split(",") if name)
+    if values.get("last") and "session" in values and "prompt" not in values:
+        values["prompt"] = values.pop("session")  # with --last a single positional is the prompt
+    return ExecArguments(subcommand=subcommand, **values)  # type: ignore[arg-type]
+
+
+def _settle_trace_flag(words: list[str]) -> list[str]:
+    """A bare `--trace-startup` takes no value; the parser alone would let it swallow the prompt."""
+    end = words.index("--") if "--" in words else len(words)
+    return [f"{word}=" if word == "--trace-startup" and at < end else word for at, word in enumerate(words)]
+
+
+def _valued(parser: argparse.ArgumentParser) -> set[str]:
+    """The flags whose value is the next word."""
+    takers = [action for action in parser._actions if action.option_strings and action.nargs is None]
+    return {text for action in takers for text in action.option_strings}
+
+
+def _first_positional(words: list[str], parser: argparse.ArgumentParser) -> int | None:
+    """Where the first word stands that is neither a flag nor a flag's value; `None` if `--` comes before."""
+    valued = _valued(parser)
+    at = 0
+    while at < len(words) and words[at] != "--":
+        if _is_positional(words[at]):
+            return at
+        at += 2 if words[at] in valued else 1
+    return None
+
+
+def _split(words: list[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Flags with their values, and positionals."""
+    valued = _valued(parser)
+    flags: list[str] = []
+    positionals: list[str] = []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            return flags, positionals + words[at + 1 :]
+        if _is_positional(word):
+            positionals.append(word)
+            at += 1
+        else:
+            step = 2 if word in valued else 1
+            flags += words[at : at + step]
+            at += step
+    return flags, positionals
+
+
+def _is_positional(word: str) -> bool:
+    return word == "-" or not word.startswith("-")

@@ -1,0 +1,43 @@
+"""The entry point of the console script: picks the command, and turns every error into a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from engine.cli.arguments import ExecArguments, ServeScriptedArguments, Usage, VersionArguments, parse
+
+__all__ = ["main"]
+
+ISSUES = "https://github.com/session-engine/session-engine/issues"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (default: the process's); returns the exit code 0, 1 or 2 (app_server.md 6.5)."""
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+    except Usage as exc:
+        print(exc.text, end="", file=sys.stderr)
+        return 2
+    except SystemExit:
+        return 0  # a help text was printed
+    match arguments:
+        case VersionArguments():
+            return _version()
+        case ServeScriptedArguments():
+            from engine.cli.serve_scripted import serve_scripted
+
+            return serve_scripted(arguments)
+        case ExecArguments():
+            from engine.cli.exec import run_exec
+
+            return run_exec(arguments)
+
+
+def _version() -> int:
+    from engine import __version__
+    from engine.accel import implementation
+
+    kind = "compiled" if implementation() == "c" else "pure Python"
+    print(f"engine {__version__} ({kind})")
+    return 0
