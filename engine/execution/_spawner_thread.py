@@ -1,0 +1,125 @@
+"""The supervisor's loop in a thread of the host, for hosts whose `sys.executable` is no Python interpreter.
+
+One long-lived thread starts all commands, because the kernel's parent-death signal follows the forking thread. A host
+must not become a subreaper, so trees are found by a mark in the environment: `ENGINE_SCOPE=SCOPE.NUMBER`. Other than
+the supervisor process, a thread can do nothing about a host that is killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+
+from engine.execution import _process_tree as tree
+from engine.execution import _supervisor_main as wire
+
+__all__ = ["ThreadPlatform", "run"]
+
+_POLL_MS = 20  # where there are no pidfds
+# The leader of a session without terminal gets the first one that it opens; `Popen` itself opens none.
+_OPEN_TERMINAL = 'tty=$1; shift; exec "$@" <"$tty" >"$tty" 2>&1'
+
+
+class ThreadPlatform(tree.Platform):
+    """Processes of a host that keeps its other children to itself."""
+
+    def __init__(self, scope: int) -> None:
+        self._scope = scope
+        self._running: dict[int, tuple[subprocess.Popen[bytes], int | None]] = {}
+
+    def watched(self) -> list[int]:
+        return [pidfd for _, pidfd in self._running.values() if pidfd is not None]
+
+    def interval_ms(self) -> int | None:
+        return _POLL_MS if len(self.watched()) < len(self._running) else None
+
+    def spawn(self, request: tree.Request, fds: list[int], number: int) -> tree.Command:
+        streams: dict[str, int] = {"0": subprocess.DEVNULL, "1": subprocess.DEVNULL, "2": subprocess.DEVNULL}
+        for fd, targets in zip(fds, request.targets, strict=True):
+            streams.update(dict.fromkeys(targets.decode(), fd))
+        env = dict(line.split(b"=", 1) for line in request.env)
+        env[b"ENGINE_SCOPE"] = self._mark(number)
+        argv = request.argv
+        if request.tty:
+            argv = [b"/bin/sh", b"-c", _OPEN_TERMINAL.encode(), b"sh", request.tty, *argv]
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=request.cwd,
+                env=env,
+                stdin=streams["0"],
+                stdout=streams["1"],
+                stderr=streams["2"],
+                start_new_session=True,
+            )
+        except OSError as exc:
+            subject = request.cwd if exc.filename in (request.cwd, os.fsdecode(request.cwd)) else request.argv[0]
+            raise tree.Failure(exc.errno or errno.EIO, subject) from None
+        try:
+            pidfd: int | None = os.pidfd_open(process.pid)
+        except (AttributeError, OSError):
+            pidfd = None
+        self._running[process.pid] = (process, pidfd)
+        return tree.Command(number, process.pid, 0)
+
+    def reap(self) -> list[tuple[int, int]]:
+        ended = []
+        for pid, (process, pidfd) in list(self._running.items()):
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found == 0:
+                    continue
+                code = os.waitstatus_to_exitcode(status)
+            except ChildProcessError:
+                code = tree.UNKNOWN_EXIT  # the host ignores SIGCHLD, or reaps all children
+            process.returncode = code
+            del self._running[pid]
+            if pidfd is not None:
+                os.close(pidfd)
+            ended.append((pid, code))
+        return ended
+
+    def members(self, command: tree.Command, roots: set[int]) -> list[int]:
+        if sys.platform != "linux":
+            (group,) = command.sessions
+            return [group] if command.pid or tree.kill_group(group, 0) else []
+        mark = b"\0ENGINE_SCOPE=" + self._mark(command.id) + b"\0"
+        return [pid for pid in self._others() if pid == command.pid or self._belongs(pid, mark, command)]
+
+    def _belongs(self, pid: int, mark: bytes, command: tree.Command) -> bool:
+        return mark in tree.environment_of(pid) or tree.parent_and_session(pid)[1] in command.sessions
+
+    def kill_members(self, command: tree.Command, pids: list[int]) -> None:
+        if sys.platform != "linux":
+            tree.kill_group(*command.sessions)
+        else:
+            super().kill_members(command, pids)
+
+    def kill_everything(self, commands: Iterable[tree.Command]) -> bool:
+        left = False
+        for command in list(commands):
+            if members := self.members(command, set()):
+                self.kill_members(command, members)
+                left = True
+        mark = f"\0ENGINE_SCOPE={self._scope}.".encode()
+        for pid in self._others():
+            if mark in tree.environment_of(pid):
+                tree.kill(pid)
+                left = True
+        return not left
+
+    def _others(self) -> list[int]:
+        return [pid for pid in tree.all_pids() if pid != os.getpid() and not tree.is_zombie(pid)]
+
+    def _mark(self, number: int) -> bytes:
+        return f"{self._scope}.{number}".encode()
+
+
+def run(control: socket.socket, platform: ThreadPlatform) -> None:
+    """The thread: serve until the socket ends and nothing is left. Closing the socket is its last act."""
+    with control:
+        wire.serve(wire.Server(control, platform))

@@ -1,0 +1,26 @@
+"""`shell_environment_policy`: which variables a command sees (config.md 10, tools.md 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+__all__ = ["ShellEnvironmentPolicy"]
+
+
+@attrs.frozen
+class ShellEnvironmentPolicy:
+    """Applied in the order of the fields. Patterns are case-insensitive wildcards (`*`, `?`) on names.
+
+    Beware: secrets pass by default; `ignore_default_excludes=False` drops `*KEY*`, `*SECRET*` and `*TOKEN*`.
+    `include_only` filters what `set` added, too. `experimental_use_profile` is kept and has no effect.
+    """
+
+    inherit: Literal["all", "core", "none"] = "all"
+    ignore_default_excludes: bool = True
+    exclude: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    set: Mapping[str, str] = attrs.field(factory=dict)
+    include_only: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    experimental_use_profile: bool = False
