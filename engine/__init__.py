@@ -1,3 +1,119 @@
-"""An embeddable session engine for coding agents, on Trio."""
+"""An embeddable session engine for coding agents, on Trio.
+
+    import engine, trio
+
+    async def main():
+        async with engine.open_engine() as host, host.session() as session:
+            print((await session.run("What does this project do?")).final_message)
+
+    trio.run(main)
+
+Importing the package is cheap: every public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from engine.errors import ConfigError as ConfigError
+    from engine.errors import ConflictError as ConflictError
+    from engine.errors import ContextWindowExceeded as ContextWindowExceeded
+    from engine.errors import EngineClosed as EngineClosed
+    from engine.errors import EngineError as EngineError
+    from engine.errors import InvalidRequest as InvalidRequest
+    from engine.errors import MissingCredential as MissingCredential
+    from engine.errors import ModelError as ModelError
+    from engine.errors import PatchError as PatchError
+    from engine.errors import ProcessError as ProcessError
+    from engine.errors import ProtocolError as ProtocolError
+    from engine.errors import ScriptError as ScriptError
+    from engine.errors import SessionClosed as SessionClosed
+    from engine.errors import SessionCrashed as SessionCrashed
+    from engine.errors import SessionStartError as SessionStartError
+    from engine.errors import StoreError as StoreError
+    from engine.errors import StoreUnsupported as StoreUnsupported
+    from engine.errors import ThreadNotFound as ThreadNotFound
+    from engine.errors import ToolDefinitionError as ToolDefinitionError
+    from engine.errors import TurnFailed as TurnFailed
+    from engine.errors import TurnInterrupted as TurnInterrupted
+    from engine.errors import UnknownProvider as UnknownProvider
+    from engine.models.base import Model as Model
+    from engine.models.scripted import ScriptedModel as ScriptedModel
+    from engine.protocol.events import Event as Event
+    from engine.protocol.events import EventMsg as EventMsg
+    from engine.protocol.ids import ThreadId as ThreadId
+    from engine.protocol.ids import TurnId as TurnId
+    from engine.protocol.inputs import ImageInput as ImageInput
+    from engine.protocol.inputs import LocalImageInput as LocalImageInput
+    from engine.protocol.inputs import TextInput as TextInput
+    from engine.protocol.items import InputImage as InputImage
+    from engine.protocol.items import InputText as InputText
+    from engine.protocol.settings import TokenUsage as TokenUsage
+    from engine.runtime import Engine as Engine
+    from engine.runtime import open_engine as open_engine
+    from engine.session.delivery import EventsLost as EventsLost
+    from engine.session.delivery import EventStream as EventStream
+    from engine.session.session import Session as Session
+    from engine.session.session import Turn as Turn
+    from engine.session.settings import SessionSettings as SessionSettings
+    from engine.session.settings import SettingsUpdate as SettingsUpdate
+    from engine.session.settings import TurnResult as TurnResult
+    from engine.telemetry.trace import Span as Span
+    from engine.telemetry.trace import StartupTrace as StartupTrace
+    from engine.thread_store.interface import ThreadStore as ThreadStore
+    from engine.thread_store.memory import InMemoryThreadStore as InMemoryThreadStore
+    from engine.tools.approvals import ApprovalRequest as ApprovalRequest
+    from engine.tools.approvals import Approver as Approver
+    from engine.tools.approvals import CommandApproval as CommandApproval
+    from engine.tools.approvals import Decision as Decision
+    from engine.tools.approvals import PatchApproval as PatchApproval
+    from engine.tools.approvals import ToolApproval as ToolApproval
+    from engine.tools.approvals import refuse as refuse
+    from engine.tools.functions import Tool as Tool
+    from engine.tools.functions import tool as tool
+
+_HOMES = {
+    "engine.errors": (
+        "ConfigError ConflictError ContextWindowExceeded EngineClosed EngineError InvalidRequest MissingCredential "
+        "ModelError PatchError ProcessError ProtocolError ScriptError SessionClosed SessionCrashed SessionStartError "
+        "StoreError StoreUnsupported ThreadNotFound ToolDefinitionError TurnFailed TurnInterrupted UnknownProvider"
+    ),
+    "engine.models.base": "Model",
+    "engine.models.scripted": "ScriptedModel",
+    "engine.protocol.events": "Event EventMsg",
+    "engine.protocol.ids": "ThreadId TurnId",
+    "engine.protocol.inputs": "ImageInput LocalImageInput TextInput",
+    "engine.protocol.items": "InputImage InputText",
+    "engine.protocol.settings": "TokenUsage",
+    "engine.runtime": "Engine open_engine",
+    "engine.session.delivery": "EventStream EventsLost",
+    "engine.session.session": "Session Turn",
+    "engine.session.settings": "SessionSettings SettingsUpdate TurnResult",
+    "engine.telemetry.trace": "Span StartupTrace",
+    "engine.thread_store.interface": "ThreadStore",
+    "engine.thread_store.memory": "InMemoryThreadStore",
+    "engine.tools.approvals": (
+        "ApprovalRequest Approver CommandApproval Decision PatchApproval ToolApproval refuse"
+    ),
+    "engine.tools.functions": "Tool tool",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604  # strings, all of them
+
+
+def __getattr__(name: str) -> object:
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

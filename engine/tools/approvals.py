@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
+import trio
 
 from engine.protocol.turn_items import FileChange
 
-__all__ = ["ApprovalRequest", "Approver", "CommandApproval", "Decision", "PatchApproval", "ToolApproval", "refuse"]
+if TYPE_CHECKING:
+    from engine.tools.base import ToolContext
+
+__all__ = ["ApprovalRequest", "Approver", "CommandApproval", "Decision", "PatchApproval", "ToolApproval", "ask", "refuse"]
+
+logger = logging.getLogger("engine.tools")
 
 Decision = Literal["approved", "approved_for_session", "denied", "abort"]
 
@@ -60,3 +67,16 @@ class Approver(Protocol):
 async def refuse(request: ApprovalRequest, /) -> Decision:
     """The default approver: says no to everything."""
     return "denied"
+
+
+async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
+    """Whether the user agrees. `abort` interrupts the whole turn; an approver that fails has refused."""
+    try:
+        decision = await context.approve(request)
+    except Exception:
+        logger.exception("the approver failed; the request counts as refused")
+        return False
+    if decision == "abort":
+        context.request_interrupt()
+        await trio.sleep_forever()
+    return decision in ("approved", "approved_for_session")

@@ -15,7 +15,7 @@ from engine.protocol.codec import decode, json_value
 from engine.protocol.events import EventMsg, ItemCompleted, ItemStarted
 from engine.protocol.ids import ThreadId, TurnId
 from engine.protocol.items import InputImage, InputText
-from engine.protocol.settings import TruncationPolicy
+from engine.protocol.settings import ApprovalPolicy, TruncationPolicy
 from engine.protocol.turn_items import TurnItem
 from engine.protocol.wire import JsonObject, Wire
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.execution.supervisor import Supervisor
     from engine.execution.terminals import TerminalManager
     from engine.tools.apply_patch import TurnDiffTracker
+    from engine.tools.approvals import Approver
 
 __all__ = [
     "Enforcement",
@@ -71,6 +72,9 @@ class ToolContext:
     cwd: str
     truncation: TruncationPolicy
     enforcement: Enforcement
+    approval_policy: ApprovalPolicy
+    approve: Approver
+    """Asks the user; runs in the tool's task."""
     environment: Mapping[str, str]
     shell: Shell
     allow_login_shell: bool
@@ -80,7 +84,11 @@ class ToolContext:
     terminals: TerminalManager
     turn_diff: TurnDiffTracker
     emit: Callable[[EventMsg], None]
-    """Persists and queues an event; never waits."""
+    """Persists and queues an event of the turn; never waits. After an interrupt it drops what comes late."""
+    emit_later: Callable[[EventMsg], None]
+    """The same for events that may come after the turn, e.g. the end of a background terminal."""
+    request_interrupt: Callable[[], None]
+    """Asks for an interrupt of the turn (decision `abort`); the calling tool is cancelled soon after."""
     now_ms: Callable[[], int]
     """Unix milliseconds."""
 

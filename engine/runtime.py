@@ -1,0 +1,202 @@
+"""The engine: opens what sessions share, starts and resumes sessions, and closes everything in the right order.
+
+Services are nested around their users: the appender outside, so that the last flush of a session always finds it, then
+the supervisor of processes, then the sessions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+import attrs
+import trio
+
+from engine.config.loading import find_home, load_config
+from engine.config.model import Config
+from engine.execution.shells import discover_shell
+from engine.execution.supervisor import Supervisor, open_supervisor
+from engine.models.opening import ModelPool
+from engine.protocol.ids import ThreadId
+from engine.session.core import SessionCore, absolute_folder
+from engine.session.services import Services
+from engine.session.session import Session
+from engine.session.settings import SessionSettings, SettingsUpdate
+from engine.session.startup import StartRequest, Step, start_session
+from engine.session.steps import GRAPH
+from engine.session.ward import collapse
+from engine.tools.approvals import Approver, refuse
+from engine.tools.functions import Tool
+
+if TYPE_CHECKING:
+    from engine.models.base import Model
+    from engine.thread_store.interface import ThreadStore
+
+__all__ = ["Engine", "open_engine"]
+
+
+@final
+class Engine:
+    """A running engine; `open_engine` makes it. Methods may be called from any task of the Trio run it was opened in."""
+
+    def __init__(self) -> None:
+        raise TypeError("use `open_engine()` to get an Engine")
+
+    _services: Services
+    _nursery: trio.Nursery
+    _pending: set[trio.CancelScope]
+    _sessions: set[SessionCore]
+    _graph: Sequence[Step]
+    _closing: bool
+
+    @classmethod
+    def _make(cls, services: Services, nursery: trio.Nursery, graph: Sequence[Step]) -> Engine:
+        engine: Engine = object.__new__(cls)
+        engine._services = services
+        engine._nursery = nursery
+        engine._pending = set()
+        engine._sessions = set()
+        engine._graph = graph
+        engine._closing = False
+        return engine
+
+    @property
+    def home(self) -> Path:
+        """The state directory, shared with the other program on purpose."""
+        return self._services.home
+
+    async def start_session(
+        self,
+        settings: SessionSettings | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> Session:
+        """Starts a new thread. It starts whole, or not at all and leaves nothing.
+
+        Raises `SessionStartError` (with `stage` and `cause`) or `EngineClosed`. Being cancelled discards the start.
+        """
+        return await self._start(
+            StartRequest(settings=settings or SessionSettings(), functions=tuple(tools), approve=approve)
+        )
+
+    async def resume_session(
+        self,
+        thread: ThreadId | str | PathLike[str] | Literal["last"],
+        update: SettingsUpdate | None = None,
+        *,
+        settings: SessionSettings | None = None,
+        any_cwd: bool = False,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> Session:
+        """Goes on with a stored thread: its id, its rollout file, or `"last"` for the newest one of this cwd.
+
+        With `any_cwd`, `"last"` means the newest of all. What `settings` leaves open is taken from the thread's last turn
+        (its cwd) and the configuration; `update` comes on top. A thread that already runs in this engine is returned as
+        it is. Raises as `start_session`; an unknown thread is a `SessionStartError` caused by `ThreadNotFound`.
+        """
+        running = self._running(thread)
+        if running is not None:
+            await trio.lowlevel.checkpoint()
+            return running
+        return await self._start(
+            StartRequest(
+                settings=settings or SessionSettings(),
+                update=update,
+                thread=_thread(thread),
+                any_cwd=any_cwd,
+                functions=tuple(tools),
+                approve=approve,
+            )
+        )
+
+    @asynccontextmanager
+    async def session(
+        self,
+        settings: SessionSettings | None = None,
+        *,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> AsyncIterator[Session]:
+        """A new session for the length of a block; leaving it closes the session."""
+        session = await self.start_session(settings, tools=tools, approve=approve)
+        try:
+            yield session
+        finally:
+            await session.aclose()
+
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that run now, oldest first."""
+        running = sorted(self._sessions, key=lambda core: core.thread_id)
+        return tuple(Session._of(core) for core in running)
+
+    async def _start(self, request: StartRequest) -> Session:
+        core = await start_session(
+            self._nursery, self._pending, self._services, request, self._graph, lambda: self._closing
+        )
+        self._sessions.add(core)
+        core.on_finished = self._sessions.discard
+        return Session._of(core)
+
+    def _running(self, thread: object) -> Session | None:
+        for core in self._sessions:
+            if core.thread_id == thread and not core.closing:
+                return Session._of(core)
+        return None
+
+    async def _close(self) -> None:
+        """Ends every session, orderly within the grace, by force after it."""
+        self._closing = True
+        for scope in list(self._pending):
+            scope.cancel(reason="the engine is closing")
+        grace = self._services.grace
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 3 * grace):
+            async with trio.open_nursery() as closing:
+                for core in list(self._sessions):
+                    closing.start_soon(Session._of(core).aclose)
+
+
+def _thread(thread: ThreadId | str | PathLike[str]) -> ThreadId | Path | Literal["last"]:
+    if isinstance(thread, str):
+        return "last" if thread == "last" else ThreadId(thread)
+    return Path(thread)
+
+
+@attrs.define(eq=False)
+class _Configurations:
+    """Configurations by what they were made of; a file that did not change is not read again."""
+
+    home: Path
+    environment: Mapping[str, str]
+    base: Mapping[str, object]
+    _made: dict[object, Config] = attrs.field(factory=dict)
+
+    LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
+
+    async def get(self, arguments: Mapping[str, object], cwd: str) -> Config:
+        """The configuration of a session. Raises `ConfigError`."""
+        key = (self._identity(), cwd, repr(sorted(arguments.items())))
+        made = self._made.get(key)
+        if made is None:
+            made = await trio.to_thread.run_sync(self._load, arguments, cwd)
+            if len(self._made) >= self.LIMIT:
+                self._made.clear()
+            self._made[key] = made
+        return made
+
+    def _identity(self) -> object:
+        try:
+            found = os.stat(self.home / "config.toml")
+        except OSError as exc:
+            return exc.errno
+        return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _load(self, arguments: Mapping[str, object], cwd: str) -> Config:
+        return load_config(
+            self.home, cwd=Path(cwd), overrides=tuple(self.base.items()), session=arguments, env=self.environment
+        )

@@ -1,0 +1,304 @@
+"""The inside of a running session: its state, and the loop that takes submissions strictly in order (session.md 3.1)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from engine.errors import EngineError, InvalidRequest, SessionClosed, SessionCrashed, StoreError, TurnInterrupted
+from engine.execution.terminals import TerminalManager
+from engine.models.catalogue import ModelInfo, find_model
+from engine.protocol.events import ErrorEvent, ShutdownComplete, TurnAborted, Warning
+from engine.protocol.ids import SessionId, ThreadId
+from engine.protocol.rollout_items import TurnContext
+from engine.protocol.settings import TokenUsageInfo
+from engine.protocol.wire import JsonObject
+from engine.session.context import interruption_marker
+from engine.session.delivery import EventHub
+from engine.session.history import History
+from engine.session.settings import SettingsUpdate
+from engine.session.submissions import Interrupt, RunShell, Shutdown, Submission, UpdateSettings, UserTurn
+from engine.session.turn import TurnRun
+from engine.session.turn_setup import make_turn
+from engine.session.user_shell import run_user_shell
+from engine.session.ward import Ward
+from engine.tools.approvals import Approver
+from engine.tools.builtin import session_tools
+from engine.tools.functions import Tool
+from engine.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from engine.session.configuration import SessionConfiguration
+    from engine.session.services import Services
+    from engine.telemetry.trace import StartupTrace
+
+__all__ = ["SessionCore"]
+
+QUEUE_SIZE = 512  # submissions; senders wait beyond that
+INTERRUPT_GRACE = 0.1  # seconds a turn has to wind up before it is fenced off
+FLUSH_BOUND = 5.0  # seconds an interrupt waits for the disk
+
+@attrs.define(eq=False, kw_only=True)
+class SessionCore:
+    """State of one session. Only its own tasks touch it; handles go through `submit`."""
+
+    services: Services
+    thread_id: ThreadId
+    session_id: SessionId
+    configuration: SessionConfiguration
+    base_instructions: str
+    functions: Sequence[Tool] = ()
+    approve: Approver
+    hub: EventHub
+    history: History = attrs.field(factory=History)
+    reference: TurnContext | None = None
+    previous_model: str | None = None
+    usage: TokenUsageInfo | None = None
+    rate_limits: JsonObject | None = None
+    generation: int = 0
+    rollout_path: str | None = None
+    startup_trace: StartupTrace | None = None
+    status: str | dict[str, object] = "pending_init"
+    active: TurnRun | None = None
+    closed: trio.Event = attrs.field(factory=trio.Event)
+    crash: SessionCrashed | None = None
+    up: bool = False
+    closing: bool = False
+    on_finished: Callable[[SessionCore], None] | None = None
+    ward: Ward = attrs.field(init=False)
+    _shutdown_id: str = attrs.field(default="", init=False)
+    _terminals: TerminalManager | None = attrs.field(default=None, init=False)
+    _registries: dict[str, ToolRegistry] = attrs.field(factory=dict, init=False)
+    _send: trio.MemorySendChannel[Submission] = attrs.field(init=False)
+    _receive: trio.MemoryReceiveChannel[Submission] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[Submission](QUEUE_SIZE)
+
+    # --- from outside --------------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> None:
+        """Queues a submission; waits while the queue is full. Raises `SessionClosed` or `SessionCrashed`."""
+        self.check_running()
+        try:
+            await self._send.send(submission)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.check_running()
+            raise SessionClosed("the session is closed; start or resume one to go on") from None
+
+    def withdraw(self, submission: Submission) -> None:
+        """Nobody waits for the reply any more: the operation is skipped, or the turn it started is interrupted."""
+        if not submission.reply.arrived():
+            submission.reply.fail(InvalidRequest("the request was withdrawn"))
+        elif self.active is not None and self.active.id == submission.id:
+            self.request_interrupt()
+
+    def check_running(self) -> None:
+        """Raises `SessionCrashed` or `SessionClosed` where the session takes no more."""
+        if self.crash is not None:
+            raise self.crash
+        if self.closing or self.closed.is_set():
+            raise SessionClosed("the session is closed; start or resume one to go on")
+
+    def request_interrupt(self) -> None:
+        """Asks for an interrupt from inside a tool; the turn is cancelled soon after."""
+        try:
+            self._send.send_nowait(Submission(Interrupt()))
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            if self.active is not None:
+                self.active.scope.cancel(reason="the user aborted")
+
+    def model_slug(self) -> str:
+        """The model later turns use."""
+        return find_model(self.configuration.model, self.configuration.config).slug
+
+    def force_stop(self) -> None:
+        """Cancels everything the session runs; what is left to do is the guard's."""
+        self.closing = True
+        self.ward.nursery.cancel_scope.cancel(reason="the session was stopped")
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    async def loop(self) -> None:
+        """Takes submissions until a shutdown."""
+        async for submission in self._receive:
+            if submission.reply.arrived():
+                continue  # withdrawn while it was queued
+            try:
+                await self._handle(submission)
+            except EngineError as exc:
+                submission.reply.fail(exc)
+            if isinstance(submission.op, Shutdown):
+                return
+
+    async def _handle(self, submission: Submission) -> None:
+        match submission.op:
+            case UserTurn() as op:
+                submission.reply.answer(await self._user_turn(submission, op))
+            case UpdateSettings(update):
+                await self._apply(submission, update)
+                submission.reply.answer(None)
+            case RunShell() as op:
+                submission.reply.answer(self._user_shell(submission, op))
+            case Interrupt(turn_id):
+                if self.active is not None and turn_id in (None, self.active.id):
+                    await self.abort("interrupted")
+                submission.reply.answer(None)
+            case Shutdown():
+                self._shutdown_id = submission.id
+                await self._shut_down()
+                submission.reply.answer(None)
+
+    async def _apply(self, submission: Submission, update: SettingsUpdate | None) -> None:
+        if update is None:
+            return
+        try:
+            cwd = None if update.cwd is None else await absolute_folder(update.cwd, self.configuration.cwd)
+            self.configuration = self.configuration.apply(update, cwd=cwd)
+        except InvalidRequest as exc:
+            self.hub.emit(submission.id, ErrorEvent(str(exc), "bad_request"))
+            raise
+
+    async def _user_turn(self, submission: Submission, op: UserTurn) -> TurnRun:
+        # Settings are committed even where the input ends up steering the active turn.
+        await self._apply(submission, op.update)
+        model_info = find_model(self.configuration.model, self.configuration.config)
+        if model_info.is_fallback:
+            self.hub.emit(
+                submission.id,
+                Warning(
+                    f"Model metadata for `{model_info.slug}` not found. Defaulting to fallback metadata; "
+                    "this can degrade performance and cause issues."
+                ),
+            )
+        if self.active is not None and self.active.kind == "regular":
+            self.active.pending.append(op.input)
+            return self.active
+        await self.abort("replaced")
+        turn = make_turn(self, submission, op.input, model_info)
+        turn.output_schema = op.update.output_schema if op.update is not None else None
+        self._start(turn, submission)
+        return turn
+
+    def _user_shell(self, submission: Submission, op: RunShell) -> TurnRun:
+        model_info = find_model(self.configuration.model, self.configuration.config)
+        host = self.active
+        turn = make_turn(self, submission, (), model_info, kind="user_shell", host=host)
+        if host is None:
+            self.active = turn
+            self.status = "running"
+        self.ward.start_soon("user shell", run_user_shell, turn, op.command, host, context=submission.context)
+        return turn
+
+    def _start(self, turn: TurnRun, submission: Submission) -> None:
+        self.hub.stop_replay()
+        self.active = turn
+        self.status = "running"
+        self.ward.start_soon(f"turn {turn.id}", turn.run, context=submission.context)
+
+    def registry(self, model_info: ModelInfo) -> ToolRegistry:
+        registry = self._registries.get(model_info.slug)
+        if registry is None:
+            registry = ToolRegistry(session_tools(self.configuration.config, model_info, self.functions))
+            self._registries[model_info.slug] = registry
+        return registry
+
+    def terminals(self) -> TerminalManager:
+        """The background terminals; made with the first turn."""
+        if self._terminals is None:
+            self._terminals = TerminalManager(self.services.supervisor, self.ward.nursery)
+        return self._terminals
+
+    def turn_over(self, turn: TurnRun) -> None:
+        """A turn concluded."""
+        if self.active is turn:
+            self.active = None
+
+    async def flush_quietly(self) -> StoreError | None:
+        """Flushes the rollout; returns what went wrong instead of raising it. The items stay queued."""
+        if self.hub.live is None:
+            return None
+        try:
+            await self.hub.live.flush()
+        except StoreError as exc:
+            return exc
+        return None
+
+    async def abort(self, reason: str) -> None:
+        """Stops the active turn: 100 ms to wind up, then the fence (session.md 3.5)."""
+        turn = self.active
+        if turn is None:
+            return
+        turn.scope.cancel(reason=reason)
+        with trio.move_on_after(INTERRUPT_GRACE):
+            await turn.finished.wait()
+        if turn.result.arrived():
+            return  # it completed by itself meanwhile
+        turn.fence.open = False
+        if reason == "interrupted":
+            if self.configuration.config.interrupt_message:
+                marker = interruption_marker()
+                self.history.record([marker], turn.facts.truncation)
+                self.hub.record(turn.id, [marker], announce=False)
+            with trio.move_on_after(FLUSH_BOUND):
+                await self.flush_quietly()
+        self.status = "interrupted" if reason == "interrupted" else {"errored": reason.capitalize()}
+        self.hub.emit(
+            turn.id,
+            TurnAborted(turn.id, reason, completed_at=int(time.time()), duration_ms=turn.duration_ms()),
+        )
+        turn.conclude(TurnInterrupted(reason))
+
+    async def _shut_down(self) -> None:
+        self.closing = True
+        await self.abort("interrupted")
+        if self._terminals is not None:
+            await self._terminals.close()
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def finish(self, error: Exception | None, persistence_error: Exception | None) -> None:
+        """The session is over. A crash is kept for whoever asks; nothing is raised here."""
+        self.closing = True
+        if error is not None:
+            crash = SessionCrashed(f"the session {self.thread_id} ended by an error: {error}")
+            crash.__cause__ = error
+            self.crash = crash
+        outcome = self.crash or SessionClosed("the session was closed before the turn completed")
+        if self.active is not None:
+            self.active.conclude(outcome)
+        if persistence_error is not None:
+            self.hub.emit("", ErrorEvent("Failed to shutdown thread persistence", "other"))
+        if error is None:
+            self.hub.emit(self._shutdown_id, ShutdownComplete())
+            self.status = "shutdown"
+        self._refuse_queued(outcome)
+        self.hub.end(self.crash)
+        self.closed.set()
+        if self.on_finished is not None:
+            self.on_finished(self)
+        if error is not None:
+            self.services.crashed(self, error)
+
+    def _refuse_queued(self, outcome: SessionCrashed | SessionClosed) -> None:
+        while True:
+            try:
+                submission = self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+            submission.reply.fail(outcome)
+        self._receive.close()
+
+
+async def absolute_folder(path: os.PathLike[str] | str, base: str) -> str:
+    """`path` made absolute on `base`. Raises `InvalidRequest` where it is no directory."""
+    absolute = os.path.normpath(os.path.join(base, os.path.expanduser(os.fspath(path))))
+    if not os.path.isdir(absolute):
+        problem = "is not a directory" if os.path.exists(absolute) else "does not exist"
+        raise InvalidRequest(f"the working directory {absolute} {problem}")
+    return absolute

@@ -1,0 +1,34 @@
+"""The local date and IANA time zone a turn runs in (session.md 4.1)."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+__all__ = ["local_date_and_zone"]
+
+_ZONEINFO = "/zoneinfo/"
+UNKNOWN_ZONE = "Etc/UTC"
+
+
+def local_date_and_zone() -> tuple[str, str]:
+    """`("2026-01-31", "Europe/Berlin")`; where the zone can't be told, the UTC date and `Etc/UTC`."""
+    zone = _zone()
+    if zone is None:
+        return datetime.now(UTC).strftime("%Y-%m-%d"), UNKNOWN_ZONE
+    return time.strftime("%Y-%m-%d", time.localtime()), zone
+
+
+def _zone() -> str | None:
+    named = os.environ.get("TZ", "").lstrip(":")
+    if named and "/" in named and not named.startswith("/"):
+        return named
+    try:
+        target = os.path.realpath("/etc/localtime")
+    except OSError:
+        return None
+    _, found, name = target.partition(_ZONEINFO)
+    if not found:
+        return None
+    return {"UTC": UNKNOWN_ZONE, "Etc/UCT": UNKNOWN_ZONE}.get(name, name)

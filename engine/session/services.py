@@ -1,0 +1,41 @@
+"""What an engine lends to its sessions: the store, processes, models, and facts that are looked up once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from engine.config.model import Config
+    from engine.execution.shells import Shell
+    from engine.execution.supervisor import Supervisor
+    from engine.models.base import Model
+    from engine.session.core import SessionCore
+    from engine.thread_store.interface import ThreadStore
+
+__all__ = ["Services"]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Services:
+    """Owned by the engine; outlives every session."""
+
+    home: Path
+    environment: Mapping[str, str]
+    store: ThreadStore
+    supervisor: Supervisor
+    grace: float
+    """Seconds that an orderly stop may take."""
+    config_for: Callable[[Mapping[str, object], str], Awaitable[Config]]
+    """The configuration with per-session arguments, for an absolute cwd; cached while files don't change."""
+    model_for: Callable[[Config, str], Model]
+    """The model behind a provider id. Raises `UnknownProvider`."""
+    installation_id: Callable[[], Awaitable[str]]
+    """Resolved once per engine, on first use."""
+    shell: Callable[[], Shell]
+    """The user's shell; discovered once."""
+    crashed: Callable[[SessionCore, Exception], None]
+    """Told when a running session ends by an error of its own."""

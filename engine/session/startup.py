@@ -1,0 +1,189 @@
+"""The start of a session: a graph of steps as data, run under nurseries, whole or not at all.
+
+session.md 2 and CONCURRENCY 1.1. The guard is entered before the first await and owns the live thread for life; steps
+run as children of an inner nursery, each as soon as what it needs is there; failures are recorded, never raised through
+a nursery; `commit()` and `started()` are adjacent and follow a last cancellation point.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+import trio
+
+from engine.errors import EngineClosed, SessionStartError
+from engine.session.ward import Ward, collapse
+from engine.telemetry.trace import TraceRecorder
+from engine.thread_store.guard import LiveThreadGuard
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from engine.config.model import Config
+    from engine.models.catalogue import ModelInfo
+    from engine.protocol.ids import ThreadId
+    from engine.session.configuration import SessionConfiguration
+    from engine.session.core import SessionCore
+    from engine.session.services import Services
+    from engine.session.settings import SessionSettings, SettingsUpdate
+    from engine.thread_store.interface import StoredThread
+    from engine.thread_store.live_thread import LiveThread
+    from engine.tools.approvals import Approver
+    from engine.tools.functions import Tool
+
+__all__ = ["Start", "StartRequest", "Step", "check_graph", "session_main"]
+
+
+@attrs.frozen(kw_only=True)
+class StartRequest:
+    """What a caller asked for: a new session (`thread` is `None`), or a stored thread to go on with."""
+
+    settings: SessionSettings
+    update: SettingsUpdate | None = None
+    thread: ThreadId | PathLike[str] | Literal["last"] | None = None
+    any_cwd: bool = False
+    functions: Sequence[Tool] = ()
+    approve: Approver
+
+
+@attrs.define(eq=False)
+class Start:
+    """One start on its way: what the steps found so far. A step writes only its own fields."""
+
+    services: Services
+    request: StartRequest
+    guard: LiveThreadGuard
+    trace: TraceRecorder
+    config: Config | None = None
+    configuration: SessionConfiguration | None = None
+    model: ModelInfo | None = None
+    stored: StoredThread | None = None
+    live: LiveThread | None = None
+    core: SessionCore | None = None
+
+
+@attrs.frozen
+class Step:
+    """One step of the start.
+
+    `needs` names the steps that come before it. `budget_ms` is what it may cost in a warm start (bench.toml measures
+    it). `when`: `before_ready` steps hold the session back, `background` ones run in its nursery once it is up.
+    """
+
+    name: str
+    run: Callable[[Start], Awaitable[None]]
+    needs: tuple[str, ...] = ()
+    budget_ms: float = 0.1
+    when: Literal["before_ready", "background"] = "before_ready"
+
+    @property
+    def span(self) -> str:
+        """The name of its span."""
+        return f"session_init.{self.name}"
+
+
+def check_graph(graph: Sequence[Step]) -> None:
+    """Raises `ValueError` where names repeat, or a need is missing or comes later (so there are no cycles)."""
+    known: set[str] = set()
+    for step in graph:
+        missing = [need for need in step.needs if need not in known]
+        if missing or step.name in known:
+            raise ValueError(f"startup step {step.name!r}: duplicate, or needs {missing} before it")
+        known.add(step.name)
+
+
+async def _run_step(step: Step, start: Start, done: Mapping[str, trio.Event]) -> None:
+    for need in step.needs:
+        await done[need].wait()
+    began = time.perf_counter()
+    status: Literal["ok", "failed", "cancelled"] = "cancelled"
+    try:
+        await step.run(start)
+        status = "ok"
+    except Exception:
+        status = "failed"
+        raise
+    finally:
+        start.trace.add(step.name, began, time.perf_counter(), status)
+    done[step.name].set()
+
+
+@trio.lowlevel.enable_ki_protection
+async def session_main(
+    services: Services,
+    request: StartRequest,
+    graph: Sequence[Step],
+    closing: Callable[[], bool],
+    *,
+    task_status: trio.TaskStatus[SessionCore],
+) -> None:
+    """The task of one session, from its first step to its last flush. `task_status` is told when it is ready."""
+    core: SessionCore | None = None
+    first: Ward | None = None
+    ward: Ward | None = None
+    guard = LiveThreadGuard(services.store, services.grace)
+    try:
+        async with guard:
+            async with trio.open_nursery() as session_nursery:
+                ward = Ward(session_nursery)
+                start = Start(services, request, guard, TraceRecorder())
+                done = {step.name: trio.Event() for step in graph if step.when == "before_ready"}
+                async with trio.open_nursery() as startup:
+                    first = Ward(startup)
+                    for step in graph:
+                        if step.when == "before_ready":
+                            first.start_soon(step.name, _run_step, step, start, done)
+                if not first.failures and not closing():
+                    core = start.core
+                    assert core is not None, "the graph has a step that makes the session"
+                    core.ward = ward
+                    core.startup_trace = start.trace.finish()
+                    for step in graph:
+                        if step.when == "background":
+                            ward.start_soon(step.name, step.run, start)
+                    await trio.lowlevel.checkpoint_if_cancelled()  # the last fallible line
+                    guard.commit()
+                    core.up = True
+                    task_status.started(core)
+                    await ward.run("submission loop", core.loop)
+                session_nursery.cancel_scope.cancel(reason="the session is over")
+        if core is None or not core.up:
+            await trio.lowlevel.checkpoint_if_cancelled()  # cancelled and failed is always cancelled
+            if closing() or first is None or ward is None:
+                raise EngineClosed("the engine is closing; the session was not started")
+            (stage, cause), *also = first.failures + ward.failures
+            error = SessionStartError(stage, cause, also)
+            if guard.error is not None:
+                error.add_note(f"and discarding the thread failed: {guard.error!r}")
+            raise error from cause
+    finally:
+        if core is not None and core.up:
+            failures = ward.failures if ward is not None else []
+            core.finish(failures[0][1] if failures else None, guard.error)
+
+
+async def start_session(
+    nursery: trio.Nursery,
+    pending: set[trio.CancelScope],
+    services: Services,
+    request: StartRequest,
+    graph: Sequence[Step],
+    closing: Callable[[], bool],
+) -> SessionCore:
+    """Starts a session in `nursery` under a scope the engine can cancel. Nothing but `return` may follow the start."""
+    if closing():
+        raise EngineClosed("the engine is closing; it starts no more sessions")
+    try:
+        with trio.CancelScope() as scope:
+            pending.add(scope)
+            try:
+                core: SessionCore = await nursery.start(session_main, services, request, graph, closing)
+                return core
+            finally:
+                pending.discard(scope)
+    except BaseExceptionGroup as group:
+        raise collapse(group) from None
+    raise EngineClosed("the engine closed while the session was starting")

@@ -1,0 +1,98 @@
+"""What can be asked of a running session, in order (session.md 3.1); each is answered once through its reply."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from engine.protocol.ids import SubmissionId, TurnId, new_submission_id
+from engine.protocol.inputs import UserInput
+from engine.session.settings import SettingsUpdate
+
+__all__ = ["Interrupt", "Op", "Reply", "RunShell", "Shutdown", "Submission", "UpdateSettings", "UserTurn"]
+
+T = TypeVar("T")
+
+
+class Reply(Generic[T]):
+    """A value or an error that arrives once. Waiting may be cancelled; the answer is then nobody's."""
+
+    __slots__ = ("_arrived", "_error", "_value")
+
+    def __init__(self) -> None:
+        self._arrived = trio.Event()
+        self._value: T | None = None
+        self._error: Exception | None = None
+
+    def answer(self, value: T) -> None:
+        """Gives the value; later answers are ignored."""
+        if not self._arrived.is_set():
+            self._value = value
+            self._arrived.set()
+
+    def fail(self, error: Exception) -> None:
+        """Gives an error instead."""
+        if not self._arrived.is_set():
+            self._error = error
+            self._arrived.set()
+
+    def arrived(self) -> bool:
+        """Whether it was answered."""
+        return self._arrived.is_set()
+
+    async def wait(self) -> T:
+        """The value. Raises the error where there is one."""
+        await self._arrived.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # answered, so this is a T
+
+
+@attrs.frozen
+class UserTurn:
+    """Input for the active turn, else for a new one."""
+
+    input: tuple[UserInput, ...]
+    update: SettingsUpdate | None = None
+
+
+@attrs.frozen
+class UpdateSettings:
+    """New settings for later turns."""
+
+    update: SettingsUpdate
+
+
+@attrs.frozen
+class RunShell:
+    """A command of the user's own (`!command`)."""
+
+    command: str
+
+
+@attrs.frozen
+class Interrupt:
+    """Stop the active turn; with `turn_id`, only if it is that one."""
+
+    turn_id: TurnId | None = None
+
+
+@attrs.frozen
+class Shutdown:
+    """End the session."""
+
+
+Op = UserTurn | UpdateSettings | RunShell | Interrupt | Shutdown
+
+
+@attrs.frozen(eq=False)
+class Submission:
+    """An operation with its id, its reply, and the context variables of whoever submitted it."""
+
+    op: Op
+    id: SubmissionId = attrs.field(factory=new_submission_id)
+    reply: Reply[object] = attrs.field(factory=Reply)
+    context: contextvars.Context = attrs.field(factory=contextvars.copy_context)

@@ -1,0 +1,100 @@
+"""Builds a turn from what the session is configured with now; immutable once it runs (session.md 4.1)."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Literal
+
+from engine.execution.environment import build_environment
+from engine.protocol.ids import TurnId
+from engine.protocol.inputs import UserInput
+from engine.protocol.profiles import DangerFullAccess
+from engine.session.context import TurnFacts
+from engine.session.local_time import local_date_and_zone
+from engine.session.turn import Fence, TurnRun
+from engine.tools.apply_patch import TurnDiffTracker
+from engine.tools.base import Enforcement, ToolContext
+
+if TYPE_CHECKING:
+    from engine.models.catalogue import ModelInfo
+    from engine.session.core import SessionCore
+    from engine.session.submissions import Submission
+
+__all__ = ["make_turn"]
+
+NO_ENFORCEMENT = (
+    "This call was not run: the session is in `{mode}` mode, and this version of the engine can't enforce that sandbox "
+    "yet. Commands and patches run only in `danger-full-access` mode, which the user must choose. Don't try again; "
+    "tell the user."
+)
+
+
+def make_turn(
+    core: SessionCore,
+    submission: Submission,
+    items: tuple[UserInput, ...],
+    model_info: ModelInfo,
+    *,
+    kind: Literal["regular", "user_shell"] = "regular",
+    host: TurnRun | None = None,
+) -> TurnRun:
+    """A turn that is ready to run. With `host`, it runs beside that turn and under its id."""
+    services, configuration = core.services, core.configuration
+    config = configuration.config
+    turn_id = host.id if host is not None else TurnId(submission.id)
+    shell = services.shell()
+    date, zone = local_date_and_zone()
+    facts = TurnFacts(
+        turn_id=turn_id,
+        configuration=configuration,
+        model=model_info.slug,
+        shell_name=shell.name,
+        current_date=date,
+        timezone=zone,
+        truncation=model_info.truncation_policy,
+        effort=configuration.reasoning_effort or model_info.default_reasoning_level,
+        summary=configuration.reasoning_summary or model_info.default_reasoning_summary,
+        tmpdir=services.environment.get("TMPDIR") or None,
+        slash_tmp=os.path.isdir("/tmp"),
+    )
+    mode = configuration.sandbox_policy
+    refusal = None if isinstance(mode, DangerFullAccess) else NO_ENFORCEMENT.format(mode=mode.type)
+    fence = Fence(core.hub, turn_id)
+    context = ToolContext(
+        thread_id=core.thread_id,
+        turn_id=turn_id,
+        cwd=configuration.cwd,
+        truncation=facts.truncation,
+        enforcement=Enforcement(refusal),
+        approval_policy=configuration.approval_policy,
+        approve=core.approve,
+        environment=build_environment(config.shell_environment_policy, services.environment, core.thread_id),
+        shell=shell,
+        allow_login_shell=config.allow_login_shell,
+        model_sees_images="image" in model_info.input_modalities,
+        model_sees_original_detail=model_info.supports_image_detail_original,
+        supervisor=services.supervisor,
+        terminals=core.terminals(),
+        turn_diff=TurnDiffTracker(configuration.cwd),
+        emit=fence.emit,
+        emit_later=fence.emit_always,
+        request_interrupt=core.request_interrupt,
+        now_ms=_now_ms,
+    )
+    return TurnRun(
+        core=core,
+        id=turn_id,
+        kind=kind,
+        facts=facts,
+        fence=fence,
+        model=services.model_for(config, config.model_provider_id),
+        model_info=model_info,
+        registry=core.registry(model_info),
+        tool_context=context,
+        input=items,
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
