@@ -44,9 +44,12 @@ class ThreadPlatform(tree.Platform):
         env = dict(line.split(b"=", 1) for line in request.env)
         env[b"ENGINE_SCOPE"] = self._mark(number)
         argv = request.argv
-        if request.tty:
-            argv = [b"/bin/sh", b"-c", _OPEN_TERMINAL.encode(), b"sh", request.tty, *argv]
+        terminal = None
         try:
+            if request.tty:
+                argv = [b"/bin/sh", b"-c", _OPEN_TERMINAL.encode(), b"sh", request.tty, *argv]
+                # Held until the shell opens it again, or reading would end before.
+                streams["0"] = terminal = os.open(request.tty, os.O_RDWR | os.O_NOCTTY)
             process = subprocess.Popen(
                 argv,
                 cwd=request.cwd,
@@ -59,6 +62,9 @@ class ThreadPlatform(tree.Platform):
         except OSError as exc:
             subject = request.cwd if exc.filename in (request.cwd, os.fsdecode(request.cwd)) else request.argv[0]
             raise tree.Failure(exc.errno or errno.EIO, subject) from None
+        finally:
+            if terminal is not None:
+                os.close(terminal)
         try:
             pidfd: int | None = os.pidfd_open(process.pid)
         except (AttributeError, OSError):

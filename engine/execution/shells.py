@@ -32,6 +32,11 @@ class Shell:
     kind: ShellKind
     path: str
 
+    @property
+    def name(self) -> str:
+        """What people and models call it: `bash`, `zsh`, `sh` ..."""
+        return self.kind.value
+
 
 _LAST_RESORT = Shell(ShellKind.SH, "/bin/sh")
 

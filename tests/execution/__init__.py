@@ -1,0 +1,1 @@
+"""Processes, shells and what belongs to them, with real processes."""
