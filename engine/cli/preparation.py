@@ -1,0 +1,223 @@
+"""What must hold before `engine exec` starts a session, checked in the order of app_server.md 6.5.
+
+Configuration, then prompt and output schema, then the repository check. No Trio here: nothing runs yet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from engine.cli.arguments import ExecArguments
+from engine.cli.prompt import PromptError, plan_prompt
+from engine.config.loading import find_home, load_config
+from engine.config.overrides import parse_override
+from engine.errors import ConfigError, EngineError
+from engine.protocol.inputs import LocalImageInput, TextInput, UserInput
+from engine.protocol.wire import JsonObject
+
+if TYPE_CHECKING:
+    from engine.config.model import Config
+
+__all__ = ["ExecPlan", "Refused", "StandardInput", "prepare"]
+
+DEFAULT_OSS_PROVIDER = "ollama"
+NOT_BUILT = "`engine exec {command}` is not built yet; `engine exec` and `engine exec resume` are"
+NO_REPOSITORY = "Not inside a trusted directory and --skip-git-repo-check was not specified."
+
+
+class Refused(EngineError):
+    """The run does not start; the text goes to stderr as it is, and the exit code is 1."""
+
+
+class StandardInput(Protocol):
+    """Stdin, as far as it matters here."""
+
+    def is_terminal(self) -> bool: ...
+    def read(self) -> bytes: ...
+
+
+@attrs.frozen(kw_only=True)
+class ExecPlan:
+    """Everything a run needs, looked up and checked.
+
+    `overrides` are (dotted key, value) pairs, later ones winning; `provider` is set where the command line chose one.
+    """
+
+    arguments: ExecArguments
+    home: Path
+    cwd: str
+    overrides: tuple[tuple[str, object], ...]
+    provider: str | None
+    sandbox: str | None
+    writable_roots: tuple[str, ...]
+    config: Config
+    input: tuple[UserInput, ...]
+    prompt: str
+    output_schema: JsonObject | None
+
+
+def prepare(
+    arguments: ExecArguments,
+    stdin: StandardInput,
+    environment: Mapping[str, str],
+    say: TextOut,
+) -> ExecPlan:
+    """Makes the plan; `say` gets lines for stderr as they are due. Raises `Refused`."""
+    if arguments.subcommand in ("fork", "review"):
+        raise Refused(f"Error: {NOT_BUILT.format(command=arguments.subcommand)}")
+    home, cwd = _folders(arguments, environment)
+    overrides = _overrides(arguments, cwd)
+    sandbox = "danger-full-access" if arguments.bypass else arguments.sandbox
+    roots = tuple(_below(cwd, name) for name in arguments.add_dirs)
+    session: dict[str, object] = {
+        "model": arguments.model,
+        "sandbox_mode": sandbox,
+        "additional_writable_roots": list(roots) or None,
+        "model_provider": _provider_flag(arguments),
+    }
+    config = _load(arguments, home, cwd, overrides, session, environment)
+    if arguments.oss and arguments.model_provider is None:
+        session["model_provider"] = config.oss_provider or DEFAULT_OSS_PROVIDER
+        config = _load(arguments, home, cwd, overrides, session, environment)
+    _check_script(arguments, config)
+    prompt = _prompt(arguments, stdin, say)
+    schema = _output_schema(arguments, cwd)
+    if not (arguments.skip_git_repo_check or arguments.bypass) and not in_repository(cwd):
+        raise Refused(NO_REPOSITORY)
+    images = [LocalImageInput(_below(cwd, name)) for name in arguments.images]
+    provider = session["model_provider"]
+    return ExecPlan(
+        arguments=arguments,
+        home=home,
+        cwd=cwd,
+        overrides=overrides,
+        provider=provider if isinstance(provider, str) else None,
+        sandbox=sandbox,
+        writable_roots=roots,
+        config=config,
+        input=(*images, TextInput(prompt)),
+        prompt=prompt,
+        output_schema=schema,
+    )
+
+
+class TextOut(Protocol):
+    """Where lines for people go."""
+
+    def __call__(self, line: str, /) -> None: ...
+
+
+def _folders(arguments: ExecArguments, environment: Mapping[str, str]) -> tuple[Path, str]:
+    try:
+        home = find_home(environment)
+    except ConfigError as exc:
+        raise Refused(f"Error: {exc}") from exc
+    try:
+        start = os.getcwd()
+    except OSError as exc:
+        raise Refused(f"Error: the current working directory is gone: {exc.strerror}") from exc
+    cwd = _below(start, arguments.cd) if arguments.cd is not None else start
+    if not os.path.isdir(cwd):
+        problem = "is not a directory" if os.path.exists(cwd) else "does not exist"
+        raise Refused(f"Error: the working directory {cwd} {problem}")
+    return home, os.path.realpath(cwd)
+
+
+def _below(base: str, name: str) -> str:
+    return os.path.normpath(os.path.join(base, name))
+
+
+def _overrides(arguments: ExecArguments, cwd: str) -> tuple[tuple[str, object], ...]:
+    made: list[tuple[str, object]] = []
+    if arguments.profile is not None:
+        made.append(("profile", arguments.profile))
+    try:
+        made += map(parse_override, arguments.overrides)
+    except ConfigError as exc:
+        raise Refused(f"Error parsing -c overrides: {exc}") from exc
+    if arguments.script is not None:
+        made.append(("model_providers.scripted.script", _below(cwd, arguments.script)))
+    return tuple(made)
+
+
+def _provider_flag(arguments: ExecArguments) -> str | None:
+    if arguments.oss and arguments.model_provider is not None:
+        raise Refused("Error: --oss and --model-provider both choose a provider; give one of them")
+    return arguments.model_provider
+
+
+def _load(
+    arguments: ExecArguments,
+    home: Path,
+    cwd: str,
+    overrides: tuple[tuple[str, object], ...],
+    session: Mapping[str, object],
+    environment: Mapping[str, str],
+) -> Config:
+    try:
+        config = load_config(
+            home,
+            cwd=cwd,
+            overrides=overrides,
+            session=session,
+            env=environment,
+            ignore_user_file=arguments.ignore_user_config,
+            strict=arguments.strict_config,
+        )
+        _ = config.provider
+    except ConfigError as exc:
+        raise Refused(f"Error loading config.toml: {exc}") from exc
+    return config
+
+
+def _check_script(arguments: ExecArguments, config: Config) -> None:
+    if arguments.script is not None and config.model_provider_id != "scripted":
+        raise Refused("Error: --script is for the scripted provider; add --model-provider scripted")
+
+
+def _prompt(arguments: ExecArguments, stdin: StandardInput, say: TextOut) -> str:
+    try:
+        plan = plan_prompt(arguments.prompt, stdin_is_terminal=stdin.is_terminal(), resumes=arguments.resumes)
+        if plan.notice is not None:
+            say(plan.notice)
+        return plan.finish(stdin.read() if plan.reads_stdin else b"")
+    except PromptError as exc:
+        raise Refused(str(exc)) from exc
+    except OSError as exc:
+        raise Refused(f"Failed to read prompt from stdin: {_os_text(exc)}") from exc
+
+
+def _output_schema(arguments: ExecArguments, cwd: str) -> JsonObject | None:
+    name = arguments.output_schema
+    if name is None:
+        return None
+    try:
+        text = Path(cwd, name).read_bytes()
+    except OSError as exc:
+        raise Refused(f"Failed to read output schema file {name}: {_os_text(exc)}") from exc
+    import json
+
+    try:
+        schema = json.loads(text)
+    except json.JSONDecodeError as exc:
+        detail = f"{exc.msg} at line {exc.lineno} column {exc.colno}"
+        raise Refused(f"Output schema file {name} is not valid JSON: {detail}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise Refused(f"Output schema file {name} is not valid JSON: {exc}") from exc
+    if not isinstance(schema, dict):
+        raise Refused(f"Output schema file {name} holds no JSON Schema: it must be an object")
+    return schema
+
+
+def _os_text(exc: OSError) -> str:
+    return f"{exc.strerror} (os error {exc.errno})"
+
+
+def in_repository(cwd: str) -> bool:
+    """Whether `cwd` or a folder above it has a `.git` entry."""
+    return any(os.path.exists(os.path.join(folder, ".git")) for folder in (cwd, *map(str, Path(cwd).parents)))
