@@ -74,7 +74,7 @@ class ConfigError(EngineError):
             if self.column is not None:
                 where += f":{self.column}"
         parts = [where] if where else []
-        if self.key:
+        if self.key and self.key not in self.message:
             parts.append(f"`{self.key}`")
         return ": ".join([*parts, self.message])
 

@@ -1,0 +1,157 @@
+"""The configuration of one session or engine: every value resolved, frozen, with what must be said about it.
+
+Keys and defaults: config.md 4-10. Contents of rooms that are not built yet stay in `Config.raw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import attrs
+
+from engine.config.layers import Layer, LayerName
+from engine.config.providers import ProviderInfo, find_provider
+from engine.protocol.environment import ShellEnvironmentPolicy
+from engine.protocol.profiles import SandboxPolicy
+from engine.protocol.settings import ApprovalPolicy
+
+__all__ = ["AgentsConfig", "Config", "HistoryConfig", "MemoriesConfig"]
+
+
+class AgentsConfig(NamedTuple):
+    """Limits of sub-agents."""
+
+    max_threads: int = 6
+    max_depth: int = 1
+    job_max_runtime_seconds: int | None = None
+    interrupt_message: bool = True
+
+
+class HistoryConfig(NamedTuple):
+    """What goes to `history.jsonl`: `save-all` or `none`; `max_bytes` None means no limit."""
+
+    persistence: str = "save-all"
+    max_bytes: int | None = None
+
+
+class MemoriesConfig(NamedTuple):
+    """Memory settings, clamped to their ranges."""
+
+    disable_on_external_context: bool = False
+    generate_memories: bool = True
+    use_memories: bool = True
+    max_raw_memories_for_consolidation: int = 256
+    max_unused_days: int = 30
+    max_rollout_age_days: int = 10
+    max_rollouts_per_startup: int = 2
+    min_rollout_idle_hours: int = 6
+    min_rate_limit_remaining_percent: int = 25
+    extract_model: str | None = None
+    consolidation_model: str | None = None
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Config:
+    """Everything a session may ask. Values of None mean "not set": the model's or the program's default holds.
+
+    - paths are absolute; `config_path` is the user's file, there or not; `memory_root` may be missing on disk
+    - `features` has every known feature; `warnings` and `deprecations` (summary, details) are to be announced in order
+    - `unknown_keys` were kept and ignored; `origins` names the layer of each leaf of `raw`, the merge of `layers`
+    """
+
+    home: Path
+    cwd: Path
+    config_path: Path
+    memory_root: Path
+    workspace_roots: tuple[str, ...]
+    active_profile: str | None = None
+
+    # model and provider
+    model: str | None = None
+    review_model: str | None = None
+    model_provider_id: str = "openai"
+    model_providers: Mapping[str, ProviderInfo]
+    model_reasoning_effort: str | None = None
+    plan_mode_reasoning_effort: str | None = None
+    model_reasoning_summary: str | None = None
+    model_verbosity: str | None = None
+    model_context_window: int | None = None
+    model_auto_compact_token_limit: int | None = None
+    model_supports_reasoning_summaries: bool | None = None
+    model_catalog_json: Path | None = None
+    tool_output_token_limit: int | None = None
+    service_tier: str | None = None
+    personality: str | None = None
+    oss_provider: str | None = None
+    chatgpt_base_url: str = "https://chatgpt.com/backend-api/"
+
+    # prompt content
+    base_instructions: str | None = None
+    developer_instructions: str | None = None
+    compact_prompt: str | None = None
+    include_permissions_instructions: bool = True
+    include_apps_instructions: bool = True
+    include_collaboration_mode_instructions: bool = True
+    include_environment_context: bool = True
+    include_skills_instructions: bool = True
+    project_doc_max_bytes: int = 32768
+    project_doc_fallback_filenames: tuple[str, ...] = ()
+    project_root_markers: tuple[str, ...] = (".git",)
+
+    # safety
+    approval_policy: ApprovalPolicy = "on-request"
+    approvals_reviewer: str = "user"
+    sandbox_policy: SandboxPolicy
+    shell_environment_policy: ShellEnvironmentPolicy
+    allow_login_shell: bool = True
+    forced_login_method: str | None = None
+    forced_chatgpt_workspace_ids: tuple[str, ...] = ()
+
+    # tools, agents, history
+    web_search: str = "cached"
+    background_terminal_max_timeout: int = 300_000
+    agents: AgentsConfig = AgentsConfig()
+    history: HistoryConfig = HistoryConfig()
+    memories: MemoriesConfig = MemoriesConfig()
+    notify: tuple[str, ...] | None = None
+    hide_agent_reasoning: bool = False
+    show_raw_agent_reasoning: bool = False
+    file_opener: str = "vscode"
+    suppress_unstable_features_warning: bool = False
+    analytics_enabled: bool | None = None
+    feedback_enabled: bool = True
+    check_for_update_on_startup: bool = True
+    features: Mapping[str, bool]
+
+    # storage and auth
+    durability: Literal["os", "fsync"] = "os"
+    sqlite_home: Path
+    log_dir: Path
+    zsh_path: Path | None = None
+    cli_auth_credentials_store: str = "file"
+    mcp_oauth_credentials_store: str = "auto"
+    mcp_oauth_callback_port: int | None = None
+    mcp_oauth_callback_url: str | None = None
+
+    # about the configuration itself
+    warnings: tuple[str, ...] = ()
+    deprecations: tuple[tuple[str, str | None], ...] = ()
+    unknown_keys: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    origins: Mapping[str, LayerName]
+    raw: Mapping[str, object]
+
+    @property
+    def provider(self) -> ProviderInfo:
+        """The provider `model_provider_id` names. Raises `UnknownProvider`."""
+        return find_provider(self.model_provider_id, self.model_providers)
+
+    @property
+    def interrupt_message(self) -> bool:
+        """Whether an interrupt leaves a note for the model (`agents.interrupt_message`)."""
+        return self.agents.interrupt_message
+
+    def __repr__(self) -> str:
+        return f"<Config home={str(self.home)!r} model={self.model!r} provider={self.model_provider_id!r}>"
