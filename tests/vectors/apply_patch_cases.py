@@ -28,6 +28,7 @@ def run_case(case: JsonObject, area: JsonObject, root: Path) -> tuple[dict[str, 
 
     `area` is the object that the case stands in; neither kind needs it, the parameter is there for uniformity.
     """
+    del area
     return _run_classification(case, root) if "argv" in case else _run_file_case(case, root)
 
 
@@ -38,8 +39,8 @@ def lay_out(case: JsonObject, root: Path) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_text(content).encode())
-    for name in _list(given.get("empty_dirs", [])):
-        (root / _text(name)).mkdir(parents=True, exist_ok=True)
+    for directory in _list(given.get("empty_dirs", [])):
+        (root / _text(directory)).mkdir(parents=True, exist_ok=True)
 
 
 def _run_file_case(case: JsonObject, root: Path) -> tuple[dict[str, object], dict[str, object]]:
@@ -56,7 +57,9 @@ def _run_file_case(case: JsonObject, root: Path) -> tuple[dict[str, object], dic
         "exit_code": exit_code,
         "stdout": stdout.replace(str(root), "{root}"),
         "stderr": stderr.replace(str(root), "{root}"),
-        "files": {str(path.relative_to(root)): path.read_bytes().decode() for path in root.rglob("*") if path.is_file()},
+        "files": {
+            str(path.relative_to(root)): path.read_bytes().decode() for path in root.rglob("*") if path.is_file()
+        },
         "empty_dirs": sorted(
             str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir() and not any(path.iterdir())
         ),

@@ -17,10 +17,10 @@ from engine.tools.apply_patch.content import split_keeping_ends
 
 __all__ = ["matching_lines", "unified_diff"]
 
-# Steps of Myers' search allowed: some in any case, more per line compared, and never more than about a second's worth.
+# Steps of Myers' search allowed: some in any case, more per line compared, and never more than half a million.
 _FREE_STEPS = 4_000
-_STEPS_PER_LINE = 16
-_MOST_STEPS = 2_000_000
+_STEPS_PER_LINE = 8
+_MOST_STEPS = 500_000
 
 
 def unified_diff(old: str, new: str, context: int) -> str:

@@ -22,7 +22,7 @@ begin: "*** Begin Patch" LF
 end: "*** End Patch" LF?
 
 hunk: add | delete | update
-add: "*** Add File: " TEXT LF added+
+add: "*** Add File: " TEXT LF added*
 delete: "*** Delete File: " TEXT LF
 update: "*** Update File: " TEXT LF move? first_chunk chunk*
 

@@ -30,11 +30,14 @@ class _TrackedFile:
 class TurnDiffTracker:
     """Collects the deltas of one turn. Not for use from several threads at once.
 
-    A delta that is not exact ends it for the turn: a wrong diff would be worse than none.
+    Paths are shown relative to `display_root`, the root of the repository or the session's cwd. A delta that is not
+    exact ends the tracking for the turn: a wrong diff would be worse than none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, display_root: str | PathLike[str] = "/") -> None:
+        self._root = fspath(display_root)
         self._files: dict[str, _TrackedFile] = {}
+        self._recorded = False
         self._exact = True
         self._announced = ""
 
@@ -45,6 +48,7 @@ class TurnDiffTracker:
 
     def record(self, delta: PatchDelta) -> None:
         """Take in what one patch wrote, failed ones included."""
+        self._recorded = self._recorded or bool(delta.changes) or not delta.exact
         if not delta.exact:
             self._exact = False
             self._files.clear()
@@ -52,7 +56,7 @@ class TurnDiffTracker:
             for change in delta.changes:
                 self._record(change)
 
-    def announce(self, delta: PatchDelta, display_root: str | PathLike[str]) -> str | None:
+    def announce(self, delta: PatchDelta) -> str | None:
         """Record a delta and return the text of the turn-diff event to send, None when none is due.
 
         An event is due when the delta changed something and the diff before or after it is not empty; "" says that
@@ -62,14 +66,18 @@ class TurnDiffTracker:
         self.record(delta)
         if not changed:
             return None
-        before, self._announced = self._announced, self.unified_diff(display_root) or ""
+        before, self._announced = self._announced, self.unified_diff() or ""
         return self._announced if before or self._announced else None
 
-    def unified_diff(self, display_root: str | PathLike[str]) -> str | None:
-        """The diff in git's form, paths relative to `display_root` where they lie below it; None if it is empty."""
-        root = fspath(display_root)
-        blocks = sorted(self._blocks(root))
-        return "".join(text for _, text in blocks) or None
+    def unified_diff(self, display_root: str | PathLike[str] | None = None) -> str | None:
+        """The diff in git's form; `display_root` overrides the tracker's for this call.
+
+        None: nothing was recorded in this turn. "": the changes have cancelled out, or can't be told any more.
+        """
+        if not self._recorded:
+            return None
+        root = self._root if display_root is None else fspath(display_root)
+        return "".join(text for _, text in sorted(self._blocks(root)))
 
     def _record(self, change: AppliedChange) -> None:
         if isinstance(change, AppliedAdd):

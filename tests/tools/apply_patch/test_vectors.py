@@ -1,4 +1,4 @@
-"""Every golden case of the patch tool, on the real disk; the file cases also in memory and through the standalone tool."""
+"""Every golden case of the patch tool; the file cases on disk, in memory and through the standalone tool."""
 
 from __future__ import annotations
 
