@@ -1,0 +1,495 @@
+"""Reads scripts of the scripted model: TOML, JSONL, and recorded `model` lines (docs/scripted-model.md).
+
+Every mistake is a `ScriptError` that names the file, the place in it, and what was expected there.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import attrs
+
+from engine.errors import ProtocolError, ScriptError
+from engine.models.script_requests import check_template
+from engine.models.scripts import (
+    DEFAULT_CHUNK,
+    CallFunction,
+    CallTool,
+    Cut,
+    Delay,
+    Expect,
+    Failed,
+    Garbage,
+    HttpAnswer,
+    Incomplete,
+    Patch,
+    RawEvent,
+    Reason,
+    Say,
+    Script,
+    ScriptedResponse,
+    Shell,
+    Step,
+    Usage,
+    Wait,
+    When,
+)
+from engine.protocol.codec import json_value
+from engine.protocol.wire import JsonObject
+
+__all__ = ["load_script", "parse_script"]
+
+T = TypeVar("T")
+_NAMES: Final = {str: "a string", int: "an integer", bool: "true or false", dict: "a table", list: "an array"}
+
+
+def load_script(path: PathLike[str] | str) -> Script:
+    """The script in a file: JSON lines if it ends in `.jsonl` or `.json`, else TOML. Blocks; raises `ScriptError`."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ScriptError(f"{file}: the script can't be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ScriptError(f"{file}: the script is not UTF-8: {exc}") from exc
+    form: Literal["toml", "jsonl"] = "jsonl" if file.suffix in (".jsonl", ".json") else "toml"
+    return parse_script(text, form, source=str(file))
+
+
+def parse_script(text: str, form: Literal["toml", "jsonl"] = "toml", *, source: str = "script") -> Script:
+    """The script in `text`. `source` is what errors call it. Raises `ScriptError`."""
+    parsed = _from_toml(text, source) if form == "toml" else _from_jsonl(text, source)
+    if not parsed.responses:
+        raise ScriptError(f"{source}: the script has no responses")
+    return parsed
+
+
+def _from_toml(text: str, source: str) -> Script:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ScriptError(f"{source}: {exc}") from exc
+    return _script(_Table(table, f"{source}: "))
+
+
+def _from_jsonl(text: str, source: str) -> Script:
+    options = Script(())
+    defaults = _Defaults()
+    found: list[ScriptedResponse] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{source}:{number}: "
+        try:
+            value = json_value(line)
+        except ProtocolError as exc:
+            raise ScriptError(f"{where}{exc}") from exc
+        if not isinstance(value, dict):
+            raise ScriptError(f"{where}a line must be a JSON object")
+        if value.get("dir", "model") != "model":
+            continue  # a recorded transcript: what clients said is not the model's business
+        if "script" in value:
+            header = _Table(_Table(value, where).take("script", dict), f"{where}script.")
+            options, defaults = _options(header)
+            header.end()
+            continue
+        table = _Table(value, where)
+        table.drop("dir", "n")
+        found.append(_response(table, defaults))
+    return attrs.evolve(options, responses=tuple(found))
+
+
+@attrs.frozen
+class _Defaults:
+    template: bool = False
+
+
+class _Table:
+    """A table that is read key by key; what nobody read is an error."""
+
+    def __init__(self, content: Mapping[str, object], where: str) -> None:
+        self._left = dict(content)
+        self.where = where
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._left
+
+    def fail(self, message: str) -> ScriptError:
+        """The error to raise for something wrong in this table."""
+        return ScriptError(f"{self.where.rstrip('.: ')}: {message}")
+
+    def drop(self, *keys: str) -> None:
+        """Forgets keys that mean nothing here."""
+        for key in keys:
+            self._left.pop(key, None)
+
+    def pop(self, key: str) -> object:
+        """The value of a key that is there, of whatever kind."""
+        return self._left.pop(key)
+
+    def take(self, key: str, kind: type[T]) -> T:
+        """The value of a key that must be there."""
+        if key not in self._left:
+            raise self.fail(f"`{key}` is missing")
+        value = self._left.pop(key)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.fail(f"`{key}` must be {_NAMES[kind]}")
+        return value
+
+    def get(self, key: str, kind: type[T]) -> T | None:
+        """The value of a key that may be there."""
+        return self.take(key, kind) if key in self._left else None
+
+    def number(self, key: str) -> float | None:
+        """Seconds: an integer or a float, not negative."""
+        if key not in self._left:
+            return None
+        value = self._left.pop(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise self.fail(f"`{key}` must be a number of seconds, 0 or more")
+        return float(value)
+
+    def count(self, key: str, least: int = 0) -> int | None:
+        """An integer, at least `least`."""
+        value = self.get(key, int)
+        if value is not None and value < least:
+            raise self.fail(f"`{key}` must be at least {least}")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A string, or an array of strings."""
+        if key not in self._left:
+            return ()
+        value = self._left.pop(key)
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return tuple(value)
+        raise self.fail(f"`{key}` must be a string or an array of strings")
+
+    def strings(self, key: str) -> dict[str, str]:
+        """A table of strings; numbers are written out."""
+        content = self.get(key, dict) or {}
+        if not all(isinstance(value, str | int | float) for value in content.values()):
+            raise self.fail(f"`{key}` must be a table of strings")
+        return {str(name): str(value) for name, value in content.items()}
+
+    def tables(self, key: str) -> list[_Table]:
+        """An array of tables."""
+        found = []
+        for position, value in enumerate(self.get(key, list) or []):
+            where = f"{self.where}{key}[{position}]."
+            if not isinstance(value, dict):
+                raise ScriptError(f"{where.rstrip('.')}: must be a table")
+            found.append(_Table(value, where))
+        return found
+
+    def end(self) -> None:
+        """Raises `ScriptError` if a key is left."""
+        if self._left:
+            raise self.fail(f"unknown key `{next(iter(self._left))}`")
+
+
+def _options(table: _Table) -> tuple[Script, _Defaults]:
+    scope = table.get("scope", str) or "thread"
+    if scope not in ("thread", "model"):
+        raise table.fail('`scope` must be "thread" or "model"')
+    usage = table.get("usage", dict)
+    return (
+        Script(
+            (),
+            name=table.get("name", str) or "script",
+            scope="thread" if scope == "thread" else "model",
+            usage=None if usage is None else _usage(_Table(usage, f"{table.where}usage.")),
+        ),
+        _Defaults(template=bool(table.get("template", bool))),
+    )
+
+
+def _script(table: _Table) -> Script:
+    options, defaults = _options(table)
+    found = [_response(one, defaults) for one in table.tables("responses")]
+    for number, turn in enumerate(table.tables("turns"), 1):
+        inner = turn.tables("responses") if "responses" in turn else [turn]
+        for one in inner:
+            made = _response(one, defaults)
+            if made.when.user_turn is not None:
+                raise one.fail("`when.user_turn` follows from the place in `turns`")
+            found.append(attrs.evolve(made, when=attrs.evolve(made.when, user_turn=number)))
+        if inner != [turn]:
+            turn.end()
+    table.end()
+    return attrs.evolve(options, responses=tuple(found))
+
+
+def _response(table: _Table, defaults: _Defaults) -> ScriptedResponse:
+    if "reply" in table:
+        reply = _Table(table.take("reply", dict), f"{table.where}reply.")
+        made = _recorded(reply)
+        reply.end()
+        steps, headers, raw = made.steps, dict(made.headers), made.raw
+    else:
+        raw = False
+        headers = table.strings("headers")
+        steps = ()
+    when, expect = _when(table), _expect(table)
+    repeat = _repeat(table)
+    end_turn = table.get("end_turn", bool)
+    template = table.get("template", bool)
+    usage = table.get("usage", dict)
+    if not raw:
+        steps += tuple(_steps(table))
+    if usage is not None:
+        steps = (_usage(_Table(usage, f"{table.where}usage.")), *steps)
+    table.end()
+    if not steps and not raw:
+        raise table.fail("a response needs a step")
+    use_templates = defaults.template if template is None else template
+    try:
+        if use_templates:
+            for step in steps:
+                _check_templates(step)
+        return ScriptedResponse(steps, when, expect, repeat, headers, end_turn, use_templates and not raw, raw)
+    except ScriptError as exc:
+        raise table.fail(str(exc)) from exc
+
+
+def _steps(table: _Table) -> list[Step]:
+    found: list[Step] = []
+    if any(kind in table for kind in _STEPS):
+        found.append(_step(table))
+    for one in table.tables("steps"):
+        found.append(_step(one))
+        one.end()
+    return found
+
+
+def _repeat(table: _Table) -> int | None:
+    if "repeat" not in table:
+        return 1
+    value = table.pop("repeat")
+    if value is True:
+        return None
+    if type(value) is int and value >= 1:
+        return value
+    raise table.fail("`repeat` must be true or a number of at least 1")
+
+
+def _when(table: _Table) -> When:
+    content = table.get("when", dict)
+    if content is None:
+        return When()
+    inner = _Table(content, f"{table.where}when.")
+    made = When(
+        user_turn=inner.count("user_turn", 1),
+        step=inner.count("step", 1),
+        user_text=inner.get("user_text", str),
+        tool_output=inner.get("tool_output", str),
+        model=inner.get("model", str),
+    )
+    inner.end()
+    return made
+
+
+def _expect(table: _Table) -> Expect:
+    content = table.get("expect", dict)
+    if content is None:
+        return Expect()
+    inner = _Table(content, f"{table.where}expect.")
+    made = Expect(
+        user_text=inner.get("user_text", str),
+        tool_output=inner.get("tool_output", str),
+        history=inner.texts("history"),
+        absent=inner.texts("absent"),
+        tools=inner.texts("tools"),
+        model=inner.get("model", str),
+    )
+    inner.end()
+    return made
+
+
+def _usage(table: _Table) -> Usage:
+    made = Usage(
+        input=table.count("input") or 0,
+        cached=table.count("cached") or 0,
+        output=table.count("output") or 0,
+        reasoning=table.count("reasoning") or 0,
+        total=table.count("total"),
+    )
+    table.end()
+    return made
+
+
+def _usage_step(table: _Table) -> Step:
+    return _usage(_Table(table.take("usage", dict), f"{table.where}usage."))
+
+
+def _recorded(reply: _Table) -> ScriptedResponse:
+    """A recorded reply: raw events (`"WAIT"` holds the stream), or a plain HTTP answer."""
+    if "status" in reply:
+        status = reply.take("status", int)
+        body = reply.pop("json") if "json" in reply else reply.get("body", str) or ""
+        return ScriptedResponse((HttpAnswer(status, body, reply.strings("headers")),), raw=True)
+    steps: list[Step] = []
+    for position, value in enumerate(reply.take("events", list)):
+        if value == "WAIT":
+            steps.append(Wait())
+        elif isinstance(value, dict):
+            steps.append(RawEvent(value))
+        else:
+            raise reply.fail(f'events[{position}] must be an event or "WAIT"')
+    if reply.get("cut", bool):
+        steps.append(Cut("drop"))
+    return ScriptedResponse(tuple(steps), headers=reply.strings("headers"), raw=True)
+
+
+def _step(table: _Table) -> Step:
+    kinds = [kind for kind in _STEPS if kind in table]
+    if not kinds:
+        raise table.fail(f"a step needs one of: {', '.join(_STEPS)}")
+    if len(kinds) > 1:
+        raise table.fail(f"one step can't be both `{kinds[0]}` and `{kinds[1]}`")
+    return _STEPS[kinds[0]](table)
+
+
+def _say(key: str, phase: str) -> Callable[[_Table], Step]:
+    def made(table: _Table) -> Step:
+        text = table.take(key, str)
+        chosen = table.get("phase", str) if key == "text" else None
+        return Say(text, chosen or phase, table.count("chunk", 1) or DEFAULT_CHUNK, table.number("interval") or 0.0)
+
+    return made
+
+
+def _reason(table: _Table) -> Step:
+    return Reason(
+        table.texts("reasoning"),
+        table.get("raw", str),
+        table.get("encrypted", str),
+        table.count("chunk", 1) or DEFAULT_CHUNK,
+        table.number("interval") or 0.0,
+    )
+
+
+def _call(table: _Table) -> Step:
+    name = table.take("call", str)
+    arguments = table.pop("arguments") if "arguments" in table else {}
+    if not isinstance(arguments, dict | str):
+        raise table.fail("`arguments` must be a table, or text to send as it is")
+    return CallFunction(name, arguments, table.get("call_id", str), table.get("namespace", str))
+
+
+def _custom(table: _Table) -> Step:
+    name = table.take("custom", str)
+    return CallTool(name, table.take("input", str), table.get("call_id", str), table.count("chunk", 1) or 0)
+
+
+def _shell(table: _Table) -> Step:
+    return Shell(table.take("shell", str), table.get("call_id", str))
+
+
+def _patch(table: _Table) -> Step:
+    return Patch(table.take("patch", str), table.get("call_id", str))
+
+
+def _delay(table: _Table) -> Step:
+    return Delay(table.number("delay") or 0.0)
+
+
+def _wait(table: _Table) -> Step:
+    if not table.take("wait", bool):
+        raise table.fail("`wait` can only be true")
+    return Wait()
+
+
+def _failed(table: _Table) -> Step:
+    value = table.pop("failed")
+    if isinstance(value, str):
+        return Failed(value, table.get("message", str) or "")
+    if not isinstance(value, dict):
+        raise table.fail("`failed` must be a code, or a table with `code` and `message`")
+    inner = _Table(value, f"{table.where}failed.")
+    made = Failed(inner.get("code", str), inner.get("message", str) or "")
+    inner.end()
+    return made
+
+
+def _incomplete(table: _Table) -> Step:
+    return Incomplete(table.take("incomplete", str))
+
+
+def _cut(table: _Table) -> Step:
+    value = table.pop("cut")
+    if value is True or value == "drop":
+        return Cut("drop")
+    if value == "end":
+        return Cut("end")
+    raise table.fail('`cut` must be true, "drop" or "end"')
+
+
+def _garbage(table: _Table) -> Step:
+    return Garbage(table.take("garbage", str))
+
+
+def _event(table: _Table) -> Step:
+    return RawEvent(table.take("event", dict))
+
+
+def _error(table: _Table) -> Step:
+    inner = _Table(table.take("error", dict), f"{table.where}error.")
+    status = inner.take("status", int)
+    if not 100 <= status <= 599:
+        raise inner.fail("`status` must be an HTTP status")
+    headers = inner.strings("headers")
+    if "body" in inner:
+        body = inner.pop("body")
+    else:
+        error: JsonObject = {"message": inner.get("message", str) or "scripted error"}
+        for key in ("type", "code", "param", "plan_type"):
+            if (value := inner.get(key, str)) is not None:
+                error[key] = value
+        if (resets_at := inner.get("resets_at", int)) is not None:
+            error["resets_at"] = resets_at
+        body = {"error": error}
+    inner.end()
+    return HttpAnswer(status, body, headers)
+
+
+_STEPS: Final[Mapping[str, Callable[[_Table], Step]]] = {
+    "text": _say("text", "final_answer"),
+    "commentary": _say("commentary", "commentary"),
+    "reasoning": _reason,
+    "call": _call,
+    "custom": _custom,
+    "shell": _shell,
+    "patch": _patch,
+    "usage": _usage_step,
+    "delay": _delay,
+    "wait": _wait,
+    "error": _error,
+    "failed": _failed,
+    "incomplete": _incomplete,
+    "cut": _cut,
+    "garbage": _garbage,
+    "event": _event,
+}
+
+
+def _check_templates(step: Step) -> None:
+    for value in attrs.asdict(step, recurse=False).values():
+        _check_texts(value)
+
+
+def _check_texts(value: object) -> None:
+    if isinstance(value, str):
+        check_template(value)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _check_texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check_texts(part)
