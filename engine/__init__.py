@@ -96,9 +96,7 @@ _HOMES = {
     "engine.telemetry.trace": "Span StartupTrace",
     "engine.thread_store.interface": "ThreadStore",
     "engine.thread_store.memory": "InMemoryThreadStore",
-    "engine.tools.approvals": (
-        "ApprovalRequest Approver CommandApproval Decision PatchApproval ToolApproval refuse"
-    ),
+    "engine.tools.approvals": ("ApprovalRequest Approver CommandApproval Decision PatchApproval ToolApproval refuse"),
     "engine.tools.functions": "Tool tool",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -6,7 +6,9 @@ the supervisor of processes, then the sessions.
 
 from __future__ import annotations
 
+import logging
 import os
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from os import PathLike
@@ -16,19 +18,23 @@ from typing import TYPE_CHECKING, Literal, final
 import attrs
 import trio
 
+from engine import __version__
 from engine.config.loading import find_home, load_config
 from engine.config.model import Config
 from engine.execution.shells import discover_shell
-from engine.execution.supervisor import Supervisor, open_supervisor
+from engine.execution.supervisor import open_supervisor
 from engine.models.opening import ModelPool
 from engine.protocol.ids import ThreadId
-from engine.session.core import SessionCore, absolute_folder
+from engine.session.core import SessionCore
 from engine.session.services import Services
 from engine.session.session import Session
 from engine.session.settings import SessionSettings, SettingsUpdate
 from engine.session.startup import StartRequest, Step, start_session
 from engine.session.steps import GRAPH
 from engine.session.ward import collapse
+from engine.thread_store.appender import open_appender
+from engine.thread_store.installation import resolve_installation_id
+from engine.thread_store.local import LocalThreadStore
 from engine.tools.approvals import Approver, refuse
 from engine.tools.functions import Tool
 
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
     from engine.thread_store.interface import ThreadStore
 
 __all__ = ["Engine", "open_engine"]
+
+logger = logging.getLogger("engine")
 
 
 @final
@@ -199,4 +207,109 @@ class _Configurations:
     def _load(self, arguments: Mapping[str, object], cwd: str) -> Config:
         return load_config(
             self.home, cwd=Path(cwd), overrides=tuple(self.base.items()), session=arguments, env=self.environment
+        )
+
+
+@attrs.define(eq=False)
+class _InstallationId:
+    """Resolved once, on first use; a home that can't be written gives this engine an id of its own."""
+
+    home: Path
+    _value: str | None = None
+    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def get(self) -> str:
+        """The id of this installation."""
+        async with self._lock:
+            if self._value is None:
+                self._value = await trio.to_thread.run_sync(_installation_id, self.home)
+            return self._value
+
+
+def _installation_id(home: Path) -> str:
+    try:
+        return resolve_installation_id(home)
+    except OSError:
+        return str(uuid.uuid4())
+
+
+@asynccontextmanager
+async def open_engine(
+    *,
+    home: PathLike[str] | str | None = None,
+    config: Mapping[str, object] | None = None,
+    store: ThreadStore | None = None,
+    model: Model | None = None,
+    api_key: str | None = None,
+    grace: float = 10.0,
+    on_crash: Callable[[Session, Exception], None] | None = None,
+) -> AsyncIterator[Engine]:
+    """An engine for the length of a block; leaving it ends every session, orderly within `grace` seconds.
+
+    - `home`: the state directory; default `CODEX_HOME`, else `~/.codex`, shared with the other program on purpose
+    - `config`: configuration for all sessions, as dotted keys or tables, above the user's file
+    - `store`: where threads live; default: rollout files below `home`
+    - `model`: what all sessions talk to, e.g. a `ScriptedModel`; default: the provider the configuration names
+    - `api_key`: a key for providers that use OpenAI's login
+    - `on_crash`: told when a running session ends by an error of its own; the others live on
+
+    Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
+    """
+    async with _services(home, config, store, model, api_key, grace, on_crash) as services:
+        failure: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                engine = Engine._make(services, nursery, GRAPH)
+                try:
+                    yield engine
+                except Exception as exc:
+                    failure = exc  # crosses no nursery: raised below, as it came
+                finally:
+                    await engine._close()
+                    nursery.cancel_scope.cancel(reason="the engine is closed")
+        except BaseExceptionGroup as group:
+            raise collapse(group) from None
+        if failure is not None:
+            raise failure
+
+
+@asynccontextmanager
+async def _services(
+    home: PathLike[str] | str | None,
+    config: Mapping[str, object] | None,
+    store: ThreadStore | None,
+    model: Model | None,
+    api_key: str | None,
+    grace: float,
+    on_crash: Callable[[Session, Exception], None] | None,
+) -> AsyncIterator[Services]:
+    environment = dict(os.environ)
+    folder = find_home(environment) if home is None else Path(home).absolute()
+    configurations = _Configurations(folder, environment, dict(config or {}))
+    base = await configurations.get({}, os.getcwd())
+
+    def crashed(core: SessionCore, error: Exception) -> None:
+        logger.error("session %s ended by an error", core.thread_id, exc_info=error)
+        if on_crash is not None:
+            try:
+                on_crash(Session._of(core), error)
+            except Exception:
+                logger.exception("on_crash failed")
+
+    async with (
+        open_appender(durability=base.durability, grace=grace) as appender,
+        open_supervisor() as supervisor,
+        ModelPool(model, home=folder, env=environment, api_key=api_key, version=__version__) as models,
+    ):
+        yield Services(
+            home=folder,
+            environment=environment,
+            store=store if store is not None else LocalThreadStore(folder, appender),
+            supervisor=supervisor,
+            grace=grace,
+            config_for=configurations.get,
+            model_for=models.get,
+            installation_id=_InstallationId(folder).get,
+            shell=discover_shell,
+            crashed=crashed,
         )

@@ -28,6 +28,8 @@ class SessionConfiguration:
     model: str | None
     approval_policy: ApprovalPolicy
     sandbox_policy: SandboxPolicy
+    sandbox_updated: bool = False
+    """Whether the policy was set after the start; it is then bound to the cwd (permissions.md 7)."""
     reasoning_effort: str | None
     reasoning_summary: str | None
     service_tier: str | None
@@ -67,6 +69,7 @@ class SessionConfiguration:
             model=update.model or self.model,
             approval_policy=_approval(update.approval_policy or self.approval_policy),
             sandbox_policy=_sandbox(update.sandbox, self.sandbox_policy, self.config.sandbox_policy),
+            sandbox_updated=self.sandbox_updated or update.sandbox is not None,
             reasoning_effort=self.reasoning_effort if isinstance(effort, Unset) else effort,
             reasoning_summary=update.reasoning_summary or self.reasoning_summary,
             service_tier=self.service_tier if isinstance(tier, Unset) else tier,
@@ -95,9 +98,7 @@ def _sandbox(wanted: str | SandboxPolicy | None, current: SandboxPolicy, configu
             return ReadOnly()
         case "workspace-write":
             return WorkspaceWrite()
-    raise InvalidRequest(
-        f"unknown sandbox mode {wanted!r}; known are read-only, workspace-write, danger-full-access"
-    )
+    raise InvalidRequest(f"unknown sandbox mode {wanted!r}; known are read-only, workspace-write, danger-full-access")
 
 
 def sandbox_name(policy: SandboxPolicy) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from engine.permissions.builtin import sandbox_projection
+from engine.permissions.view import DiskView
 from engine.protocol.items import InputText, Message, ResponseItem, user_message
 from engine.protocol.profiles import DangerFullAccess, ExternalSandbox, ReadOnly, SandboxPolicy, WorkspaceWrite
 from engine.protocol.rollout_items import TurnContext
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from engine.session.configuration import SessionConfiguration
 
 __all__ = ["TurnFacts", "context_items", "interruption_marker", "turn_context"]
+
+DISK = DiskView()
 
 INTERRUPTED = (
     "The user interrupted the previous turn on purpose. Commands that were running in the background may still run, "
@@ -42,15 +45,18 @@ class TurnFacts:
     truncation: TruncationPolicy
     effort: str | None
     summary: str
-    tmpdir: str | None
-    slash_tmp: bool
 
 
 def turn_context(facts: TurnFacts) -> TurnContext:
     """The rollout line of a turn: the reference that later turns are compared with."""
     configuration = facts.configuration
     projection = sandbox_projection(
-        configuration.sandbox_policy, cwd=configuration.cwd, tmpdir=facts.tmpdir, slash_tmp=facts.slash_tmp
+        configuration.sandbox_policy,
+        cwd=configuration.cwd,
+        view=DISK,
+        workspace_roots=configuration.config.workspace_roots,
+        memory_root=str(configuration.config.memory_root),
+        updated=configuration.sandbox_updated,
     )
     return TurnContext(
         turn_id=facts.turn_id,
@@ -58,7 +64,7 @@ def turn_context(facts: TurnFacts) -> TurnContext:
         current_date=facts.current_date,
         timezone=facts.timezone,
         approval_policy=configuration.approval_policy,
-        sandbox_policy=configuration.sandbox_policy,
+        sandbox_policy=projection.sandbox_policy,
         permission_profile=projection.profile,
         file_system_sandbox_policy=projection.differing_file_system,
         model=facts.model,
@@ -96,7 +102,9 @@ def _full(facts: TurnFacts, now: TurnContext, previous_model: str | None) -> lis
         items.append(user_message(*sections, role="developer"))
     if config.include_environment_context:
         items.append(
-            user_message(_environment(cwd=now.cwd, shell=facts.shell_name, date=facts.current_date, zone=facts.timezone))
+            user_message(
+                _environment(cwd=now.cwd, shell=facts.shell_name, date=facts.current_date, zone=facts.timezone)
+            )
         )
     return items
 
@@ -180,16 +188,17 @@ def _sandbox_text(policy: SandboxPolicy) -> str:
                 f"changed, others not.{extra} {_network_text(policy.network_access)}"
             )
         case ReadOnly():
-            return (
-                "Sandbox mode: `read-only`. Files can be read; nothing can be changed. "
-                + _network_text(policy.network_access)
+            return "Sandbox mode: `read-only`. Files can be read; nothing can be changed. " + _network_text(
+                policy.network_access
             )
     return "Sandbox mode: unknown. Assume that nothing can be changed."
 
 
 def _approval_text(policy: ApprovalPolicy) -> str:
     if isinstance(policy, GranularApproval):
-        return "Approval policy: `granular`. Only some kinds of requests reach the user; the others are refused at once."
+        return (
+            "Approval policy: `granular`. Only some kinds of requests reach the user; the others are refused at once."
+        )
     texts = {
         "never": "Approval policy: `never`. Nobody can be asked; work with what is allowed.",
         "untrusted": "Approval policy: `untrusted`. The user is asked before each command that is not known to be safe.",

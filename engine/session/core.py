@@ -14,7 +14,7 @@ from engine.errors import EngineError, InvalidRequest, SessionClosed, SessionCra
 from engine.execution.terminals import TerminalManager
 from engine.models.catalogue import ModelInfo, find_model
 from engine.protocol.events import ErrorEvent, ShutdownComplete, TurnAborted, Warning
-from engine.protocol.ids import SessionId, ThreadId
+from engine.protocol.ids import SessionId, ThreadId, TurnId
 from engine.protocol.rollout_items import TurnContext
 from engine.protocol.settings import TokenUsageInfo
 from engine.protocol.wire import JsonObject
@@ -42,6 +42,7 @@ __all__ = ["SessionCore"]
 QUEUE_SIZE = 512  # submissions; senders wait beyond that
 INTERRUPT_GRACE = 0.1  # seconds a turn has to wind up before it is fenced off
 FLUSH_BOUND = 5.0  # seconds an interrupt waits for the disk
+
 
 @attrs.define(eq=False, kw_only=True)
 class SessionCore:
@@ -95,7 +96,7 @@ class SessionCore:
         """Nobody waits for the reply any more: the operation is skipped, or the turn it started is interrupted."""
         if not submission.reply.arrived():
             submission.reply.fail(InvalidRequest("the request was withdrawn"))
-        elif self.active is not None and self.active.id == submission.id:
+        elif self.active is not None and self.active.id == TurnId(submission.id):
             self.request_interrupt()
 
     def check_running(self) -> None:

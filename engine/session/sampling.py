@@ -37,7 +37,7 @@ from engine.protocol.items import (
     message_text,
 )
 from engine.protocol.settings import TokenUsage
-from engine.protocol.turn_items import AgentMessageItem, AgentText, ReasoningItem, TurnItem, WebSearchItem
+from engine.protocol.turn_items import AgentMessageItem, AgentText, ReasoningItem, WebSearchItem
 from engine.session.tool_calls import ResponseCalls
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["SampleOutcome", "backoff", "sample"]
 
 BACKOFF_BASE = 0.2  # seconds; doubled each time, with 10 % jitter
+_Shown = AgentMessageItem | ReasoningItem | WebSearchItem
 # What servers add to output parts and nobody reads again; kept out of rollouts and requests.
 OUTPUT_NOISE = ("annotations", "logprobs", "status")
 
@@ -135,9 +136,7 @@ class _Response:
                     turn.emit(AgentMessageContentDelta(turn.thread_id, turn.id, item_id, event.delta))
             case responses.ReasoningSummaryDelta():
                 if (item_id := self._item(event.item_id)) is not None and not turn.hide_reasoning:
-                    turn.emit(
-                        ReasoningContentDelta(turn.thread_id, turn.id, item_id, event.delta, event.summary_index)
-                    )
+                    turn.emit(ReasoningContentDelta(turn.thread_id, turn.id, item_id, event.delta, event.summary_index))
             case responses.ReasoningTextDelta():
                 if (item_id := self._item(event.item_id)) is not None and turn.show_raw_reasoning:
                     turn.emit(
@@ -223,7 +222,7 @@ class _Response:
         )
 
 
-def _turn_item(item: ResponseItem, raw_reasoning: bool, item_id: str | None = None) -> TurnItem | None:
+def _turn_item(item: ResponseItem, raw_reasoning: bool, item_id: str | None = None) -> _Shown | None:
     """What people see of a response item; `None` where there is nothing to see."""
     match item:
         case Message(role="assistant"):

@@ -258,5 +258,3 @@ async def _submit(core: SessionCore, op: Op) -> object:
     submission = Submission(op)
     await core.submit(submission)
     return await submission.reply.wait()
-
-

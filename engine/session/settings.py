@@ -97,10 +97,10 @@ def as_input(value: Input) -> tuple[UserInput, ...]:
     """Input in its full form. Raises `InvalidRequest` when there is nothing in it."""
     if isinstance(value, str):
         items: tuple[UserInput, ...] = (TextInput(value),)
-    elif isinstance(value, Sequence):
-        items = tuple(value)
-    else:
+    elif isinstance(value, UserInput):
         items = (value,)
+    else:
+        items = tuple(value)
     if not items or all(isinstance(item, TextInput) and not item.text for item in items):
         raise InvalidRequest("input must not be empty")
     return items

@@ -20,7 +20,7 @@ from engine.telemetry.trace import TraceRecorder
 from engine.thread_store.guard import LiveThreadGuard
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from pathlib import Path
 
     from engine.config.model import Config
     from engine.models.catalogue import ModelInfo
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.session.core import SessionCore
     from engine.session.services import Services
     from engine.session.settings import SessionSettings, SettingsUpdate
-    from engine.thread_store.interface import StoredThread
+    from engine.thread_store.interface import StoredHistory
     from engine.thread_store.live_thread import LiveThread
     from engine.tools.approvals import Approver
     from engine.tools.functions import Tool
@@ -43,7 +43,7 @@ class StartRequest:
 
     settings: SessionSettings
     update: SettingsUpdate | None = None
-    thread: ThreadId | PathLike[str] | Literal["last"] | None = None
+    thread: ThreadId | Path | Literal["last"] | None = None
     any_cwd: bool = False
     functions: Sequence[Tool] = ()
     approve: Approver
@@ -60,7 +60,8 @@ class Start:
     config: Config | None = None
     configuration: SessionConfiguration | None = None
     model: ModelInfo | None = None
-    stored: StoredThread | None = None
+    history: StoredHistory | None = None
+    thread_id: ThreadId | None = None
     live: LiveThread | None = None
     core: SessionCore | None = None
 
@@ -152,8 +153,10 @@ async def session_main(
                 session_nursery.cancel_scope.cancel(reason="the session is over")
         if core is None or not core.up:
             await trio.lowlevel.checkpoint_if_cancelled()  # cancelled and failed is always cancelled
-            if closing() or first is None or ward is None:
+            if closing():
                 raise EngineClosed("the engine is closing; the session was not started")
+            assert first is not None
+            assert ward is not None
             (stage, cause), *also = first.failures + ward.failures
             error = SessionStartError(stage, cause, also)
             if guard.error is not None:

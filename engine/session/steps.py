@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import time
+from pathlib import Path
 
-import attrs
-import trio
-
-from engine.errors import InvalidRequest, StoreError
+from engine import __version__
+from engine.errors import ThreadNotFound
+from engine.execution.git_info import read_git_info
 from engine.models.catalogue import find_model
-from engine.protocol.events import DeprecationNotice, SessionConfigured, Warning
-from engine.protocol.ids import SessionId, new_thread_id
+from engine.models.identity import originator
+from engine.permissions.builtin import sandbox_projection
+from engine.permissions.view import DiskView
+from engine.protocol.events import DeprecationNotice, EventMsg, SessionConfigured, Warning
+from engine.protocol.ids import SessionId, ThreadId, new_thread_id, parse_thread_id
 from engine.protocol.rollout_items import BaseInstructions, EventLine, SessionMeta
+from engine.rollout.lines import format_timestamp
+from engine.rollout.policy import PersistenceMode
 from engine.session.configuration import SessionConfiguration
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
+from engine.session.resume import restore
 from engine.session.startup import Start, Step, check_graph
-
-if TYPE_CHECKING:
-    from engine.thread_store.interface import StoredThread
+from engine.thread_store.interface import CreateThread, ResumeThread, StoredHistory, ThreadQuery
 
 __all__ = ["GRAPH"]
 
@@ -27,3 +31,181 @@ ON_FAILURE_DEPRECATED = (
     "`on-failure` approval policy is deprecated and will be removed in a future release. "
     "Use `on-request` for interactive approvals or `never` for non-interactive runs."
 )
+MODEL_CHANGED = (
+    "This session was recorded with model `{previous}` but is resuming with `{current}`. "
+    "Consider switching back to `{previous}` as it may affect Codex performance."
+)
+
+
+async def _configuration(start: Start) -> None:
+    """cwd, configuration, settings: what everything else depends on. For a resumed thread its last cwd is the default."""
+    request, services = start.request, start.services
+    settings = request.settings
+    wanted = settings.cwd
+    if wanted is None:
+        wanted = start.history.cwd if start.history is not None and os.path.isdir(start.history.cwd) else os.getcwd()
+    cwd = await absolute_folder(wanted, os.getcwd())
+    arguments = dict(settings.config)
+    if settings.model_provider is not None:
+        arguments["model_provider"] = settings.model_provider
+    start.config = await services.config_for(arguments, cwd)
+    services.model_for(
+        start.config, start.config.model_provider_id
+    )  # an unknown provider fails the start, not the turn
+    configuration = SessionConfiguration.make(start.config, settings, cwd)
+    if request.update is not None:
+        moved = None if request.update.cwd is None else await absolute_folder(request.update.cwd, cwd)
+        configuration = configuration.apply(request.update, cwd=moved)
+    start.configuration = configuration
+
+
+async def _stored_thread(start: Start) -> None:
+    """Finds the thread to go on with and reads it (only on resume)."""
+    thread = start.request.thread
+    if thread is None:
+        return
+    store = start.services.store
+    if thread == "last":
+        cwd = None if start.request.any_cwd else str(start.request.settings.cwd or os.getcwd())
+        found = await store.latest_thread(ThreadQuery(cwd=cwd))
+        if found is None:
+            where = "" if cwd is None else f" of {cwd}"
+            raise ThreadNotFound(f"there is no stored thread{where} to resume", thread="last")
+        thread = found.thread_id
+    elif isinstance(thread, str):
+        thread = parse_thread_id(thread)
+    start.history = await store.load_history(thread)
+
+
+async def _model(start: Start) -> None:
+    """The model's metadata and the base instructions."""
+    assert start.configuration is not None
+    start.model = find_model(start.configuration.model, start.configuration.config)
+
+
+async def _shell(start: Start) -> None:
+    """The user's shell; discovered once per process."""
+    start.services.shell()
+
+
+async def _thread_persistence(start: Start) -> None:
+    """The live thread. A new one touches no disk; its file comes with the first item worth keeping."""
+    configuration, model = start.configuration, start.model
+    assert configuration is not None
+    assert model is not None
+    mode: PersistenceMode = "extended" if configuration.persistence == "extended" else "limited"
+    if start.history is not None:
+        start.thread_id = start.history.thread_id
+        params = ResumeThread(thread=_stored_at(start.history), mode=mode, history=start.history)
+        start.live = (await start.guard.resume(params)).live
+        return
+    start.thread_id = new_thread_id()
+    if configuration.ephemeral:
+        return
+    cwd = configuration.cwd
+    meta = SessionMeta(
+        id=start.thread_id,
+        timestamp=format_timestamp(time.time_ns()),
+        cwd=cwd,
+        originator=originator(start.services.environment),
+        cli_version=__version__,
+        source=configuration.source,
+        thread_source=configuration.thread_source,
+        model_provider=start.services.model_for(
+            configuration.config, configuration.config.model_provider_id
+        ).provider.id,
+        base_instructions=BaseInstructions(_instructions(start)),
+        memory_mode=None if configuration.config.memories.generate_memories else "disabled",
+    )
+    start.live = start.guard.create(CreateThread(meta=meta, mode=mode, git=lambda: read_git_info(cwd)))
+
+
+def _stored_at(history: StoredHistory) -> ThreadId | Path:
+    return history.thread_id if history.path is None else Path(history.path)
+
+
+def _instructions(start: Start) -> str:
+    assert start.configuration is not None
+    assert start.model is not None
+    if start.configuration.instructions is not None:
+        return start.configuration.instructions
+    if start.history is not None and start.history.meta.base_instructions is not None:
+        return start.history.meta.base_instructions.text
+    return start.model.base_instructions
+
+
+async def _session(start: Start) -> None:
+    """The session object with what a resumed thread left, then `session_configured` and the notices, in order."""
+    configuration, model, thread_id = start.configuration, start.model, start.thread_id
+    assert configuration is not None
+    assert model is not None
+    assert thread_id is not None
+    config = configuration.config
+    hub = EventHub(show_raw_reasoning=config.show_raw_agent_reasoning)
+    hub.bind(start.live)
+    core = SessionCore(
+        services=start.services,
+        thread_id=thread_id,
+        session_id=SessionId(thread_id),
+        configuration=configuration,
+        base_instructions=_instructions(start),
+        functions=start.request.functions,
+        approve=start.request.approve,
+        hub=hub,
+        rollout_path=start.live.rollout_path if start.live is not None else None,
+    )
+    previous = restore(core, start.history, model) if start.history is not None else None
+    provider = start.services.model_for(config, config.model_provider_id).provider
+    hub.emit("", _configured(start, core, provider.id))
+    for summary, details in config.deprecations:
+        hub.emit("", DeprecationNotice(summary, details))
+    for text in config.warnings:
+        hub.emit("", Warning(text))
+    if configuration.approval_policy == "on-failure":
+        hub.emit("", Warning(ON_FAILURE_DEPRECATED))
+    if previous is not None and previous != model.slug:
+        hub.emit("auto-compact-0", Warning(MODEL_CHANGED.format(previous=previous, current=model.slug)))
+    start.core = core
+
+
+def _configured(start: Start, core: SessionCore, provider: str) -> SessionConfigured:
+    configuration, model, history = core.configuration, start.model, start.history
+    assert model is not None
+    projection = sandbox_projection(
+        configuration.sandbox_policy,
+        cwd=configuration.cwd,
+        view=DiskView(),
+        workspace_roots=configuration.config.workspace_roots,
+        memory_root=str(configuration.config.memory_root),
+    )
+    return SessionConfigured(
+        session_id=core.session_id,
+        thread_id=core.thread_id,
+        forked_from_id=history.meta.forked_from_id if history is not None else None,
+        thread_source=configuration.thread_source,
+        model=model.slug,
+        model_provider_id=provider,
+        service_tier=configuration.service_tier,
+        approval_policy=configuration.approval_policy,
+        approvals_reviewer=configuration.config.approvals_reviewer,
+        permission_profile=projection.profile,
+        cwd=configuration.cwd,
+        reasoning_effort=configuration.reasoning_effort or model.default_reasoning_level,
+        initial_messages=_initial_messages(history) if history is not None else None,
+        rollout_path=core.rollout_path,
+    )
+
+
+def _initial_messages(history: StoredHistory) -> tuple[EventMsg, ...]:
+    return tuple(item.msg for item in history.items if isinstance(item, EventLine))
+
+
+GRAPH: tuple[Step, ...] = (
+    Step("stored_thread", _stored_thread),
+    Step("configuration", _configuration, needs=("stored_thread",), budget_ms=0.2),
+    Step("shell", _shell),
+    Step("model", _model, needs=("configuration",)),
+    Step("thread_persistence", _thread_persistence, needs=("model",), budget_ms=0.2),
+    Step("session", _session, needs=("thread_persistence", "shell"), budget_ms=0.2),
+)
+check_graph(GRAPH)

@@ -285,9 +285,7 @@ class TurnRun:
         problem = await self.core.flush_quietly()
         if problem is not None:
             self.emit(
-                Warning(
-                    f"Failed to save the conversation transcript; Codex will continue retrying. Error: {problem}"
-                )
+                Warning(f"Failed to save the conversation transcript; Codex will continue retrying. Error: {problem}")
             )
         if not self.open:
             return

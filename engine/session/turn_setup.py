@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -49,14 +48,12 @@ def make_turn(
         turn_id=turn_id,
         configuration=configuration,
         model=model_info.slug,
-        shell_name=shell.name,
+        shell_name=shell.kind.value,
         current_date=date,
         timezone=zone,
         truncation=model_info.truncation_policy,
         effort=configuration.reasoning_effort or model_info.default_reasoning_level,
         summary=configuration.reasoning_summary or model_info.default_reasoning_summary,
-        tmpdir=services.environment.get("TMPDIR") or None,
-        slash_tmp=os.path.isdir("/tmp"),
     )
     mode = configuration.sandbox_policy
     refusal = None if isinstance(mode, DangerFullAccess) else NO_ENFORCEMENT.format(mode=mode.type)

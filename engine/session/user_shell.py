@@ -61,9 +61,7 @@ async def _run(turn: TurnRun, command: str) -> Message:
     def on_output(stream: Literal["stdout", "stderr"], data: bytes) -> None:
         turn.emit(ExecCommandOutputDelta(call_id, stream, base64.b64encode(data).decode("ascii")))
 
-    turn.emit(
-        ExecCommandBegin(call_id, turn.id, context.now_ms(), command=argv, cwd=context.cwd, source="user_shell")
-    )
+    turn.emit(ExecCommandBegin(call_id, turn.id, context.now_ms(), command=argv, cwd=context.cwd, source="user_shell"))
     began = time.perf_counter()
     exit_code, output, stdout, stderr = -1, "command aborted by user", "", ""
     try:

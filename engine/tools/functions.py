@@ -60,7 +60,7 @@ def tool(
     """
 
     def make(function: Callable[..., Awaitable[object]]) -> Tool:
-        made = name or getattr(function, "__name__", "")
+        made = name or str(getattr(function, "__name__", ""))
         if not _NAME.match(made):
             raise ToolDefinitionError(f"{made!r} is no tool name: 1 to 64 letters, digits, `_` or `-`")
         if not inspect.iscoroutinefunction(function):

@@ -13,7 +13,6 @@ from engine.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
-    InputImage,
     InputText,
     OutputContent,
 )
@@ -106,7 +105,7 @@ def output_item(call: ToolCall, output: ToolOutput) -> FunctionCallOutput | Cust
         case (InputText(text=text),):
             content = text
         case parts:
-            content = tuple(part for part in parts if isinstance(part, InputText | InputImage))
+            content = parts
     if isinstance(call, FunctionCall):
         return FunctionCallOutput(call.call_id, content)
     return CustomToolCallOutput(call.call_id, output=content)
