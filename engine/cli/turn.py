@@ -1,0 +1,280 @@
+"""The one turn of `engine exec`: opens an engine, starts or resumes a session, shows its events as they come."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+import trio
+
+from engine import __version__
+from engine.cli.human import Header, HumanOutput
+from engine.cli.jsonl import JsonLines
+from engine.cli.outcome import TurnOutcome
+from engine.cli.preparation import ExecPlan
+from engine.cli.signals import StopRequest, stop_on_signals
+from engine.cli.streams import Stderr, Stdout, same_terminal
+from engine.cli.terminal import Palette, colour_wanted
+from engine.cli.waterfall import chrome_trace, waterfall
+from engine.protocol.codec import json_bytes
+from engine.protocol.events import Event, SessionConfigured, TaskComplete, TurnAborted
+from engine.protocol.profiles import SandboxPolicy, WorkspaceWrite
+from engine.runtime import Engine, open_engine
+from engine.session.settings import SessionSettings, SettingsUpdate
+from engine.telemetry.trace import TraceRecorder
+
+if TYPE_CHECKING:
+    from engine.session.session import Session, Turn
+
+__all__ = ["run_turn"]
+
+THREAD_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+INTERRUPT_BOUND = 10.0  # seconds a first signal waits for the turn to end in good order
+EVENT_BUFFER = 65_536  # events; deltas are merged beyond that, nothing else is lost
+
+
+def run_turn(plan: ExecPlan, stdout: Stdout, stderr: Stderr, trace: TraceRecorder) -> int:
+    """Runs the plan to its exit code. Raises what `open_engine` and starting a session raise, and `OutputClosed`."""
+    with stop_on_signals() as stop:
+        return trio.run(_Run(plan, stdout, stderr, trace, stop).main)
+
+
+class _Output(Protocol):
+    """What a run shows, in one of two ways."""
+
+    @property
+    def outcome(self) -> TurnOutcome: ...
+    def started(self, session: Session) -> None: ...
+    def trace(self, text: str) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def finished(self, rollout: str | None) -> None: ...
+
+
+@attrs.define(eq=False)
+class _Run:
+    plan: ExecPlan
+    stdout: Stdout
+    stderr: Stderr
+    trace: TraceRecorder
+    stop: StopRequest
+    active: Turn | None = None
+    code: int = 1
+    failure: Exception | None = None
+
+    async def main(self) -> int:
+        self.stop.arm()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._obey_stop, nursery.cancel_scope)
+            try:
+                await self._engine()
+            except Exception as exc:
+                self.failure = exc  # told outside, so that no group wraps it
+            nursery.cancel_scope.cancel()
+        if self.failure is not None:
+            raise self.failure
+        return self.code
+
+    async def _obey_stop(self, everything: trio.CancelScope) -> None:
+        await self.stop.wait()
+        if self.active is not None:
+            with trio.move_on_after(INTERRUPT_BOUND):
+                await self.active.interrupt()
+                return
+        everything.cancel()
+
+    async def _engine(self) -> None:
+        plan = self.plan
+        began = time.perf_counter()
+        async with open_engine(
+            home=plan.home,
+            config=dict(plan.overrides),
+            ignore_user_config=plan.arguments.ignore_user_config,
+            strict_config=plan.arguments.strict_config,
+            api_key=os.environ.get("CODEX_API_KEY") or None,
+        ) as engine:
+            self.trace.add("open engine", began, time.perf_counter())
+            session = await self._start(engine)
+            try:
+                await self._turn(session)
+            finally:
+                await session.aclose()
+
+    async def _start(self, engine: Engine) -> Session:
+        plan, arguments = self.plan, self.plan.arguments
+        settings = SessionSettings(
+            cwd=plan.cwd,
+            model=arguments.model,
+            model_provider=plan.provider,
+            approval_policy="never",
+            sandbox=plan.sandbox,  # type: ignore[arg-type]  # the parser knows the three modes
+            config={"additional_writable_roots": list(plan.writable_roots)} if plan.writable_roots else {},
+            ephemeral=arguments.ephemeral,
+            source="exec",
+        )
+        began = time.perf_counter()
+        session = await self._resume(engine, settings) or await engine.start_session(settings)
+        self.trace.add("session", began, time.perf_counter())
+        for span in session.startup_trace.spans:
+            self.trace.add(f"  {span.name}", began + span.start, began + span.start + span.duration, span.status)
+        return session
+
+    async def _resume(self, engine: Engine, settings: SessionSettings) -> Session | None:
+        """The session that was asked for; `None` where a new one starts (app_server.md 6.3)."""
+        arguments = self.plan.arguments
+        thread: str | None = None
+        cwd = None if arguments.all_folders else self.plan.cwd
+        if arguments.last:
+            thread = await engine.find_thread(cwd=cwd, model_provider=self.plan.config.model_provider_id)
+        elif arguments.session is not None and THREAD_ID.fullmatch(arguments.session):
+            thread = arguments.session.lower()
+        elif arguments.session is not None:
+            thread = await engine.find_thread(name=arguments.session, cwd=cwd)
+        return None if thread is None else await engine.resume_session(thread, settings=settings)
+
+    async def _turn(self, session: Session) -> None:
+        output = self._output()
+        output.started(session)
+        self._show_trace(output)
+        with session.events(buffer=EVENT_BUFFER, overflow="merge_deltas") as events:
+            update = SettingsUpdate(output_schema=self.plan.output_schema) if self.plan.output_schema else None
+            self.active = await session.start_turn(self.plan.input, update)
+            output.outcome.turn_id = self.active.id
+            async for event in events:
+                output.event(event)
+                if event.id == self.active.id and isinstance(event.msg, TaskComplete | TurnAborted):
+                    break
+        output.finished(_written(session.rollout_path))
+        self._write_last_message(output.outcome)
+        self.code = output.outcome.exit_code
+
+    def _output(self) -> _Output:
+        if self.plan.arguments.json:
+            return _Machine(self.stdout, self.stderr)
+        colour = colour_wanted(self.plan.arguments.color, self.stderr.stream, os.environ)
+        human = HumanOutput(
+            self.stderr.write, Palette(colour), show_reasoning=not self.plan.config.hide_agent_reasoning
+        )
+        return _Person(self.plan, self.stdout, human)
+
+    def _show_trace(self, output: _Output) -> None:
+        where = self.plan.arguments.trace_startup
+        if where is None:
+            return
+        trace = self.trace.finish()
+        if not where:
+            colour = colour_wanted(self.plan.arguments.color, self.stderr.stream, os.environ)
+            output.trace(waterfall(trace, Palette(colour)))
+            return
+        try:
+            with open(where, "wb") as file:
+                file.write(json_bytes(chrome_trace(trace)))
+        except OSError as exc:
+            output.trace(f"Failed to write the startup trace to {where}: {exc.strerror}\n")
+
+    def _write_last_message(self, outcome: TurnOutcome) -> None:
+        name = self.plan.arguments.output_last_message
+        if name is None or outcome.status != "completed":
+            return
+        message = outcome.final_message
+        try:
+            with open(name, "w", encoding="utf-8", newline="") as file:
+                file.write(message or "")
+        except OSError as exc:
+            self.stderr.line(f"Failed to write last message file {name}: {exc.strerror}")
+            return
+        if message is None:
+            self.stderr.line(f"Warning: no last agent message; wrote empty content to {name}")
+
+
+@attrs.define(eq=False)
+class _Machine:
+    """JSON lines on stdout."""
+
+    stdout: Stdout
+    stderr: Stderr
+    lines: JsonLines = attrs.field(factory=JsonLines)
+
+    @property
+    def outcome(self) -> TurnOutcome:
+        return self.lines.outcome
+
+    def started(self, session: Session) -> None:
+        self.stdout.line(json_bytes(self.lines.thread_started(session.thread_id)))
+
+    def trace(self, text: str) -> None:
+        self.stderr.write(text)
+
+    def event(self, event: Event) -> None:
+        for line in self.lines.map(event):
+            self.stdout.line(json_bytes(line))
+
+    def finished(self, rollout: str | None) -> None:
+        pass
+
+
+@attrs.define(eq=False)
+class _Person:
+    """Progress on stderr, the final message on stdout."""
+
+    plan: ExecPlan
+    stdout: Stdout
+    human: HumanOutput
+
+    @property
+    def outcome(self) -> TurnOutcome:
+        return self.human.outcome
+
+    def started(self, session: Session) -> None:
+        pass  # the header needs the first event
+
+    def trace(self, text: str) -> None:
+        self.human.text(text)
+
+    def event(self, event: Event) -> None:
+        if isinstance(event.msg, SessionConfigured):
+            self.human.header(_header(event.msg, self.plan))
+            self.human.prompt(self.plan.prompt)
+        else:
+            self.human.event(event)
+
+    def finished(self, rollout: str | None) -> None:
+        shown = self.human.ends_with_message and same_terminal()
+        self.human.finish(rollout)
+        message = self.outcome.final_message
+        if self.outcome.status == "completed" and message is not None and not shown:
+            self.stdout.line(message.encode("utf-8", "replace"))
+
+
+def _written(rollout: str | None) -> str | None:
+    """The session file, if there is one: an unwritable home leaves none."""
+    return rollout if rollout is not None and os.path.exists(rollout) else None
+
+
+def _header(msg: SessionConfigured, plan: ExecPlan) -> Header:
+    return Header(
+        version=__version__,
+        workdir=msg.cwd,
+        model=msg.model,
+        provider=msg.model_provider_id,
+        approval=str(msg.approval_policy),
+        sandbox=_sandbox_text(plan.config.sandbox_policy),
+        effort=msg.reasoning_effort or "none",
+        summaries=plan.config.model_reasoning_summary or "none",
+        session_id=msg.thread_id,
+    )
+
+
+def _sandbox_text(policy: SandboxPolicy) -> str:
+    """The mode, and what may be written under it."""
+    if not isinstance(policy, WorkspaceWrite):
+        return policy.type
+    places = ["workdir"]
+    if not policy.exclude_slash_tmp:
+        places.append("/tmp")
+    if not policy.exclude_tmpdir_env_var:
+        places.append("$TMPDIR")
+    network = " (network access enabled)" if policy.network_access else ""
+    return f"{policy.type} [{', '.join([*places, *policy.writable_roots])}]{network}"
