@@ -34,6 +34,7 @@ from engine.session.steps import GRAPH
 from engine.session.ward import collapse
 from engine.thread_store.appender import open_appender
 from engine.thread_store.installation import resolve_installation_id
+from engine.thread_store.interface import ThreadQuery
 from engine.thread_store.local import LocalThreadStore
 from engine.tools.approvals import Approver, refuse
 from engine.tools.functions import Tool
@@ -123,6 +124,18 @@ class Engine:
             )
         )
 
+    async def find_thread(
+        self,
+        *,
+        name: str | None = None,
+        cwd: PathLike[str] | str | None = None,
+        model_provider: str | None = None,
+    ) -> ThreadId | None:
+        """The most recently updated stored thread that fits; what is `None` does not matter. `cwd` is its latest turn's."""
+        query = ThreadQuery(name=name, cwd=None if cwd is None else os.fspath(cwd), model_provider=model_provider)
+        found = await self._services.store.latest_thread(query)
+        return None if found is None else found.thread_id
+
     @asynccontextmanager
     async def session(
         self,
@@ -182,6 +195,8 @@ class _Configurations:
     home: Path
     environment: Mapping[str, str]
     base: Mapping[str, object]
+    ignore_user_config: bool = False
+    strict: bool = False
     _made: dict[object, Config] = attrs.field(factory=dict)
 
     LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
@@ -206,7 +221,13 @@ class _Configurations:
 
     def _load(self, arguments: Mapping[str, object], cwd: str) -> Config:
         return load_config(
-            self.home, cwd=Path(cwd), overrides=tuple(self.base.items()), session=arguments, env=self.environment
+            self.home,
+            cwd=Path(cwd),
+            overrides=tuple(self.base.items()),
+            session=arguments,
+            env=self.environment,
+            ignore_user_file=self.ignore_user_config,
+            strict=self.strict,
         )
 
 
@@ -243,6 +264,8 @@ async def open_engine(
     api_key: str | None = None,
     grace: float = 10.0,
     on_crash: Callable[[Session, Exception], None] | None = None,
+    ignore_user_config: bool = False,
+    strict_config: bool = False,
 ) -> AsyncIterator[Engine]:
     """An engine for the length of a block; leaving it ends every session, orderly within `grace` seconds.
 
@@ -252,10 +275,14 @@ async def open_engine(
     - `model`: what all sessions talk to, e.g. a `ScriptedModel`; default: the provider the configuration names
     - `api_key`: a key for providers that use OpenAI's login
     - `on_crash`: told when a running session ends by an error of its own; the others live on
+    - `ignore_user_config`: as if `config.toml` of the home were empty; `strict_config`: unknown keys are errors
 
     Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
     """
-    async with _services(home, config, store, model, api_key, grace, on_crash) as services:
+    environment = dict(os.environ)
+    folder = find_home(environment) if home is None else Path(home).absolute()
+    configurations = _Configurations(folder, environment, dict(config or {}), ignore_user_config, strict_config)
+    async with _services(configurations, store, model, api_key, grace, on_crash) as services:
         failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -275,17 +302,14 @@ async def open_engine(
 
 @asynccontextmanager
 async def _services(
-    home: PathLike[str] | str | None,
-    config: Mapping[str, object] | None,
+    configurations: _Configurations,
     store: ThreadStore | None,
     model: Model | None,
     api_key: str | None,
     grace: float,
     on_crash: Callable[[Session, Exception], None] | None,
 ) -> AsyncIterator[Services]:
-    environment = dict(os.environ)
-    folder = find_home(environment) if home is None else Path(home).absolute()
-    configurations = _Configurations(folder, environment, dict(config or {}))
+    folder, environment = configurations.home, configurations.environment
     base = await configurations.get({}, os.getcwd())
 
     def crashed(core: SessionCore, error: Exception) -> None:
