@@ -1,0 +1,246 @@
+"""Threads in memory: for hosts that keep nothing, and for tests, which can look at calls and make writing fail."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import final
+
+import attrs
+import trio
+
+from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFound
+from engine.protocol.events import UserMessage
+from engine.protocol.ids import ThreadId, parse_thread_id
+from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem, SessionMeta
+from engine.protocol.settings import GitInfo
+from engine.rollout.policy import is_known
+from engine.rollout.summary import preview_of
+from engine.thread_store.interface import (
+    CreateThread,
+    ResumedThread,
+    ResumeThread,
+    StoredHistory,
+    StoredThread,
+    ThreadQuery,
+)
+from engine.thread_store.live_thread import LiveThread
+
+__all__ = ["InMemoryThreadStore"]
+
+
+@attrs.define(eq=False)
+class _Thread:
+    """What is stored of one thread."""
+
+    items: list[RolloutItem]
+    updated_at: float
+
+
+@final
+class InMemoryThreadStore:
+    """A `ThreadStore` that keeps everything until it is dropped.
+
+    - `calls` counts calls per method, those of live threads (`append`, `flush`, `persist`, `shutdown`, `discard`)
+      included; an `append` counts if something was kept of it
+    - while `failure` is set, nothing can be written: items queue up, as with a full disk
+    - `names` gives threads names
+    """
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.failure: StoreError | None = None
+        self.names: dict[ThreadId, str] = {}
+        self._threads: dict[ThreadId, _Thread] = {}
+        self._live: dict[ThreadId, LiveThread] = {}
+
+    def live_threads(self) -> tuple[ThreadId, ...]:
+        """The threads that have a live writer."""
+        return tuple(self._live)
+
+    def items(self, thread_id: ThreadId) -> tuple[RolloutItem, ...]:
+        """What is stored of a thread; nothing if there is none."""
+        thread = self._threads.get(thread_id)
+        return () if thread is None else tuple(thread.items)
+
+    def create(self, params: CreateThread) -> LiveThread:
+        """See `ThreadStore.create`."""
+        self.calls["create"] += 1
+        meta = params.meta
+        if not meta.cwd:
+            raise InvalidRequest("a thread needs a cwd")
+        self._need_free(meta.id)
+
+        def first_line() -> SessionMeta:
+            git = params.git if params.git is None or isinstance(params.git, GitInfo) else params.git()
+            return meta if git is None else attrs.evolve(meta, git=git)
+
+        return self._register(meta.id, params, first_line)
+
+    async def resume(self, params: ResumeThread) -> ResumedThread:
+        """See `ThreadStore.resume`."""
+        self.calls["resume"] += 1
+        await trio.lowlevel.checkpoint()
+        if isinstance(params.thread, Path):
+            raise InvalidRequest("threads in memory have no paths")
+        thread_id = parse_thread_id(params.thread)
+        self._need_free(thread_id)
+        history = self._history(thread_id)
+        return ResumedThread(self._register(thread_id, params, None), params.history or history)
+
+    async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
+        """See `ThreadStore.load_history`."""
+        self.calls["load_history"] += 1
+        await trio.lowlevel.checkpoint()
+        if isinstance(thread, Path):
+            raise ThreadNotFound("threads in memory have no paths", thread=str(thread))
+        return self._history(parse_thread_id(thread))
+
+    async def find_thread(self, thread_id: ThreadId) -> StoredThread | None:
+        """See `ThreadStore.find_thread`."""
+        self.calls["find_thread"] += 1
+        await trio.lowlevel.checkpoint()
+        return self._summary(thread_id) if thread_id in self._threads else None
+
+    async def latest_thread(self, query: ThreadQuery) -> StoredThread | None:
+        """See `ThreadStore.latest_thread`."""
+        self.calls["latest_thread"] += 1
+        await trio.lowlevel.checkpoint()
+        found = [self._summary(thread_id) for thread_id in self._threads]
+        fitting = [thread for thread in found if thread.preview is not None and self._fits(thread, query)]
+        return max(fitting, key=lambda thread: thread.updated_at, default=None)
+
+    def _fits(self, thread: StoredThread, query: ThreadQuery) -> bool:
+        return (
+            query.name in (None, self.names.get(thread.thread_id))
+            and query.cwd in (None, thread.cwd)
+            and (query.model_provider is None or thread.meta.model_provider in (None, query.model_provider))
+        )
+
+    def _need_free(self, thread_id: ThreadId) -> None:
+        if thread_id in self._live:
+            raise ConflictError(f"thread {thread_id} already has a live local writer")
+
+    def _register(
+        self, thread_id: ThreadId, params: CreateThread | ResumeThread, head: Callable[[], SessionMeta] | None
+    ) -> LiveThread:
+        writer = _MemoryWriter(self, thread_id, head)
+        live = LiveThread(thread_id, params.mode, writer, self._release, rollout_path=None, resumed=head is None)
+        self._live[thread_id] = live
+        return live
+
+    def _release(self, live: LiveThread) -> None:
+        if self._live.get(live.thread_id) is live:
+            del self._live[live.thread_id]
+
+    def _history(self, thread_id: ThreadId) -> StoredHistory:
+        items = self.items(thread_id)
+        if not items:
+            raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id)
+        return StoredHistory(
+            thread_id=thread_id,
+            path=None,
+            meta=_meta(items),
+            items=items,
+            damaged=0,
+            foreign=sum(not is_known(item) for item in items),
+            generation=sum(isinstance(item, Compacted) for item in items),
+        )
+
+    def _summary(self, thread_id: ThreadId) -> StoredThread:
+        history = self._history(thread_id)
+        messages = (item.msg for item in history.items if isinstance(item, EventLine))
+        previews = (preview_of(msg) for msg in messages if isinstance(msg, UserMessage))
+        return StoredThread(
+            thread_id=thread_id,
+            path=None,
+            meta=history.meta,
+            cwd=history.cwd,
+            preview=next((preview for preview in previews if preview is not None), None),
+            updated_at=self._threads[thread_id].updated_at,
+        )
+
+    def _store(self, thread_id: ThreadId, items: Sequence[RolloutItem]) -> None:
+        thread = self._threads.setdefault(thread_id, _Thread([], 0.0))
+        thread.items.extend(items)
+        thread.updated_at = time.time()
+
+    def _erase(self, thread_id: ThreadId) -> None:
+        self._threads.pop(thread_id, None)
+
+
+def _meta(items: Sequence[RolloutItem]) -> SessionMeta:
+    first = items[0]
+    assert isinstance(first, SessionMeta)
+    return first
+
+
+@final
+class _MemoryWriter:
+    """The `ThreadWriter` of a thread in memory."""
+
+    def __init__(self, store: InMemoryThreadStore, thread_id: ThreadId, head: Callable[[], SessionMeta] | None) -> None:
+        self._store = store
+        self._thread_id = thread_id
+        self._head = head
+        self._left: list[RolloutItem] = []
+        self._observer: Callable[[int], None] | None = None
+        self.submitted = 0
+        self.acknowledged = 0
+        self.written = 0
+        self.exists = head is None
+        self.error: StoreError | None = None
+
+    def append(self, items: Sequence[RolloutItem]) -> None:
+        self._store.calls["append"] += 1
+        self._left.extend(items)
+        self.submitted += len(items)
+        self._write()
+        self.acknowledged = self.submitted
+        if self._observer is not None:
+            self._observer(self.acknowledged)
+
+    def observe(self, observer: Callable[[int], None]) -> None:
+        self._observer = observer
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def flush(self) -> None:
+        await self._flush("flush", needed=bool(self._left))
+
+    async def persist(self) -> None:
+        await self._flush("persist", needed=True)
+
+    async def close(self) -> None:
+        await self._flush("shutdown", needed=bool(self._left))
+
+    async def drop(self, *, erase: bool = False) -> None:
+        self.drop_nowait(erase=erase)
+        await trio.lowlevel.checkpoint()
+
+    def drop_nowait(self, *, erase: bool = False) -> None:
+        self._store.calls["discard"] += 1
+        self._left.clear()
+        if erase and self._head is not None:
+            self._store._erase(self._thread_id)
+
+    async def _flush(self, verb: str, *, needed: bool) -> None:
+        self._store.calls[verb] += 1
+        if needed:
+            self._write()
+        await trio.lowlevel.checkpoint()
+        if needed and self.error is not None:
+            raise StoreError(str(self.error)) from self.error
+
+    def _write(self) -> None:
+        self.error = self._store.failure
+        if self.error is not None:
+            return
+        first: list[RolloutItem] = [] if self.exists or self._head is None else [self._head()]
+        self.exists = True
+        self._store._store(self._thread_id, [*first, *self._left])
+        self._left.clear()
+        self.written = self.submitted
