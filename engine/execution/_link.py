@@ -103,8 +103,7 @@ class SupervisorProcess:
         return [
             pid
             for pid in tree.all_pids()
-            if (first <= tree.label_of(pid) < last or tree.parent_and_session(pid)[1] in sessions)
-            and not tree.is_zombie(pid)
+            if (first <= tree.label_of(pid) < last or tree.session_of(pid) in sessions) and not tree.is_zombie(pid)
         ]
 
 
@@ -144,19 +143,23 @@ def start_supervisor(python: str | None) -> tuple[socket.socket, SupervisorEnd]:
 
     `python` names the interpreter; without one the thread is used. Raises `ProcessError`.
     """
-    ours, theirs = socket.socketpair()
+    scope = random.SystemRandom().randrange(1, 1 << 36) * tree.LABELS_PER_SCOPE  # below 2**60: fits an rlim_t
     try:
-        ours.setblocking(False)
-        scope = random.SystemRandom().randrange(1, 1 << 36) * tree.LABELS_PER_SCOPE  # below 2**60: fits an rlim_t
-        if python is None or not hasattr(os, "posix_spawn"):
-            return ours, _start_thread(theirs, scope)
+        ours, theirs = socket.socketpair()
         try:
-            return ours, _start_process(python, theirs, scope)
-        finally:
+            ours.setblocking(False)
+            if python is None or not hasattr(os, "posix_spawn"):
+                return ours, _start_thread(theirs, scope)
+            end = _start_process(python, theirs, scope)
             theirs.close()
-    except OSError as exc:
-        ours.close()
-        raise ProcessError(f"the process supervisor could not be started with {python}: {exc}") from exc
+            return ours, end
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+    except (OSError, RuntimeError) as exc:  # RuntimeError: no more threads
+        how = f"with {python}" if python else "as a thread"
+        raise ProcessError(f"the process supervisor could not be started {how}: {exc}") from exc
 
 
 def _start_thread(theirs: socket.socket, scope: int) -> SupervisorThread:

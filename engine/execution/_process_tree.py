@@ -4,7 +4,8 @@ Imported by the supervisor process, where every module costs start-up time: noth
 
 Whose an orphan is: each command is started with a label in its soft `RLIMIT_LOCKS`. Linux has ignored that limit since
 2.4.25, but it is inherited through fork and exec and anyone may read it in `/proc/PID/limits`, also of setuid programs
-whose environment is closed. A process that resets its limits is still found through its parents and its session.
+whose environment is closed. A process that resets its limits is still found through its parents and its session; one
+that manages to escape all three dies with the engine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SIGKILL = 9
 RLIMIT_LOCKS = 10  # has no name in `resource`
 UNKNOWN_EXIT = 1 << 30  # no exit code: somebody else reaped the process
+NO_ENVIRONMENT = b"\0"  # what `environment_of` gives for a kernel thread, or while a process is between two programs
 LABELS_PER_SCOPE = 1 << 24  # a scope is a multiple of this, a command's label lies in the range that begins there
 
 
@@ -74,15 +76,19 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def parent_and_session(pid: int) -> tuple[int, int]:
-    """From `/proc/PID/stat`; (0, 0) when the process is gone."""
+def state_of(pid: int) -> tuple[bytes, int, int]:
+    """State letter, parent and session from `/proc/PID/stat`; a zombie without either when the process is gone."""
     # The second field is the program's name in brackets and may itself hold brackets and blanks.
     fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return (int(fields[1]), int(fields[3])) if len(fields) > 3 else (0, 0)
+    return (fields[0], int(fields[1]), int(fields[3])) if len(fields) > 3 else (b"Z", 0, 0)
+
+
+def session_of(pid: int) -> int:
+    return state_of(pid)[2]
 
 
 def is_zombie(pid: int) -> bool:
-    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].lstrip().startswith(b"Z")
+    return state_of(pid)[0] == b"Z"
 
 
 def label_of(pid: int) -> int:
@@ -118,7 +124,7 @@ def children_of(pid: int) -> list[int]:
 
 def scan_children(pid: int) -> list[int]:
     """`children_of` for a kernel without `CONFIG_PROC_CHILDREN`."""
-    return [other for other in all_pids() if parent_and_session(other)[0] == pid]
+    return [other for other in all_pids() if state_of(other)[1] == pid]
 
 
 def kill(pid: int) -> None:
@@ -306,12 +312,12 @@ class ReaperPlatform(Platform):
             # Note its marks: it may be an orphan with other ones than the command's at the next look.
             if label := label_of(pid):
                 command.labels.add(label)
-            command.sessions.add(parent_and_session(pid)[1] or pid)
+            command.sessions.add(session_of(pid) or pid)
             waiting += self.children(pid)
         return members
 
     def _belongs(self, pid: int, command: Command) -> bool:
-        return label_of(pid) in command.labels or parent_and_session(pid)[1] in command.sessions
+        return label_of(pid) in command.labels or session_of(pid) in command.sessions
 
     def kill_everything(self, commands: Iterable[Command]) -> bool:
         for command in commands:

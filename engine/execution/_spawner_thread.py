@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 
 from engine.execution import _process_tree as tree
@@ -20,6 +21,7 @@ from engine.execution import _supervisor_main as wire
 __all__ = ["ThreadPlatform", "run"]
 
 _POLL_MS = 20  # where there are no pidfds
+_EXEC_S = 0.02  # longer than a process is between two programs
 # The leader of a session without terminal gets the first one that it opens; `Popen` itself opens none.
 _OPEN_TERMINAL = 'tty=$1; shift; exec "$@" <"$tty" >"$tty" 2>&1'
 
@@ -29,6 +31,9 @@ class ThreadPlatform(tree.Platform):
 
     def __init__(self, scope: int) -> None:
         self._scope = scope
+        self._me = os.getpid()
+        # Processes that have no environment for good, such as kernel threads; none of them is ours.
+        self._bare = {pid for pid in tree.all_pids() if tree.environment_of(pid) == tree.NO_ENVIRONMENT}
         self._running: dict[int, tuple[subprocess.Popen[bytes], int | None]] = {}
 
     def watched(self) -> list[int]:
@@ -42,7 +47,7 @@ class ThreadPlatform(tree.Platform):
         for fd, targets in zip(fds, request.targets, strict=True):
             streams.update(dict.fromkeys(targets.decode(), fd))
         env = dict(line.split(b"=", 1) for line in request.env)
-        env[b"ENGINE_SCOPE"] = self._mark(number)
+        env[b"ENGINE_SCOPE"] = f"{self._scope}.{number}".encode()
         argv = request.argv
         terminal = None
         try:
@@ -93,11 +98,7 @@ class ThreadPlatform(tree.Platform):
         if sys.platform != "linux":
             (group,) = command.sessions
             return [group] if command.pid or tree.kill_group(group, 0) else []
-        mark = b"\0ENGINE_SCOPE=" + self._mark(command.id) + b"\0"
-        return [pid for pid in self._others() if pid == command.pid or self._belongs(pid, mark, command)]
-
-    def _belongs(self, pid: int, mark: bytes, command: tree.Command) -> bool:
-        return mark in tree.environment_of(pid) or tree.parent_and_session(pid)[1] in command.sessions
+        return self._find(self._mark(command.id) + b"\0", command.sessions)
 
     def kill_members(self, command: tree.Command, pids: list[int]) -> None:
         if sys.platform != "linux":
@@ -111,18 +112,42 @@ class ThreadPlatform(tree.Platform):
             if members := self.members(command, set()):
                 self.kill_members(command, members)
                 left = True
-        mark = f"\0ENGINE_SCOPE={self._scope}.".encode()
-        for pid in self._others():
-            if mark in tree.environment_of(pid):
-                tree.kill(pid)
-                left = True
+        for pid in self._find(self._mark(None), set()):
+            tree.kill(pid)
+            left = True
         return not left
 
-    def _others(self) -> list[int]:
-        return [pid for pid in tree.all_pids() if pid != os.getpid() and not tree.is_zombie(pid)]
+    def _find(self, mark: bytes, sessions: set[int]) -> list[int]:
+        """Pids with this mark in their environment, or of one of the sessions."""
+        # One look without a result proves nothing: a process may fork and end while we look, and while it is between
+        # two programs it has no environment.
+        patience = time.monotonic() + _EXEC_S
+        looks = 0
+        while looks < 2:
+            seen = {pid: tree.environment_of(pid) for pid in tree.all_pids()}
+            found = []
+            unclear = set()
+            for pid, environment in seen.items():
+                state, _, session = tree.state_of(pid)
+                if state == b"Z" or pid == self._me:
+                    continue
+                if mark in environment or session in sessions:
+                    found.append(pid)
+                elif environment == tree.NO_ENVIRONMENT and pid not in self._bare:
+                    unclear.add(pid)
+            if found:
+                return found
+            self._bare &= seen.keys()
+            if unclear and time.monotonic() < patience:
+                time.sleep(_EXEC_S / 20)
+                continue
+            self._bare |= unclear
+            looks += 1
+        return []
 
-    def _mark(self, number: int) -> bytes:
-        return f"{self._scope}.{number}".encode()
+    def _mark(self, number: int | None) -> bytes:
+        """As it stands in an environment, up to the NUL behind it; without a number: of any command."""
+        return f"\0ENGINE_SCOPE={self._scope}.{'' if number is None else number}".encode()
 
 
 def run(control: socket.socket, platform: ThreadPlatform) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import attrs
 
 __all__ = ["ShellEnvironmentPolicy"]
+
+
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
 
 
 @attrs.frozen
@@ -20,7 +24,7 @@ class ShellEnvironmentPolicy:
 
     inherit: Literal["all", "core", "none"] = "all"
     ignore_default_excludes: bool = True
-    exclude: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    exclude: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     set: Mapping[str, str] = attrs.field(factory=dict)
-    include_only: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    include_only: tuple[str, ...] = attrs.field(default=(), converter=_texts)
     experimental_use_profile: bool = False

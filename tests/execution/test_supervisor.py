@@ -463,6 +463,33 @@ async def test_an_error_inside_the_supervisor_is_told(monkeypatch: pytest.Monkey
         assert await output_of(supervisor, "echo", "again") == "again\n"
 
 
+@pytest.mark.parametrize("pipes", range(5))
+async def test_a_lack_of_file_descriptors_is_an_error(monkeypatch: pytest.MonkeyPatch, pipes: int) -> None:
+    async with open_supervisor() as supervisor:
+        make_pipe = os.pipe
+        left = pipes
+
+        def pipe() -> tuple[int, int]:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return make_pipe()
+
+        async def attempt() -> None:
+            async with await supervisor.spawn(["true"], cwd="/", env=environment(), stdin="pipe") as running:
+                assert await running.wait() == ExitStatus(code=0)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pipe", pipe)
+            if pipes < 4:  # one for the supervisor's errors and three for the command
+                with pytest.raises(ProcessError, match="Too many open files"):
+                    await attempt()
+            else:
+                await attempt()
+        await attempt()
+
+
 async def test_an_interpreter_that_is_none_is_an_error() -> None:
     async with open_supervisor(python="/no/such/python") as supervisor:
         with pytest.raises(ProcessError, match="/no/such/python"):
@@ -494,24 +521,29 @@ def test_which_hosts_have_an_interpreter(
 
 HOST = f"""
 import os, signal, sys, trio
+from engine.execution import supervisor
 from engine.execution.supervisor import open_supervisor
 
 async def main():
-    async with open_supervisor() as supervisor:
-        command = await supervisor.spawn(["sh", "-c", {FAMILY!r}], cwd="/", env=dict(os.environ))
+    async with open_supervisor() as opened:
+        command = await opened.spawn(["sh", "-c", {FAMILY!r}], cwd="/", env=dict(os.environ))
         if "fork" in sys.argv and (child := os.fork()) == 0:
             os.execlp("sleep", "sleep", "1000") if "exec" in sys.argv else signal.pause()
         text = b""
         while text.count(b"\\n") < {FAMILY_SIZE}:
             text += await command.stdout.receive_some()
-        print(text.decode().replace("\\n", " "), supervisor.statistics().pid, flush=True)
+        print(text.decode().replace("\\n", " "), opened.statistics().pid or "", flush=True)
         if "fork" in sys.argv:
             print(child, flush=True)
+        if "interrupt" in sys.argv:
+            os.kill(os.getpid(), signal.SIGINT)
         if "wait" in sys.argv:
             print(await command.kill_tree(), await command.wait(), flush=True)
             return
         await trio.sleep_forever()
 
+if "thread" in sys.argv:
+    supervisor.interpreter = lambda: None
 if "ignore" in sys.argv:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 trio.run(main)
@@ -542,14 +574,40 @@ async def test_a_fork_of_the_host_does_not_keep_its_commands_alive() -> None:
             assert is_alive(fork)
 
 
-async def test_a_host_that_ignores_sigchld() -> None:
+@pytest.mark.parametrize(
+    ("kind", "seen"), [("process", ExitStatus(signal=9)), ("thread", ExitStatus(code=None, signal=None))]
+)
+async def test_a_host_that_ignores_sigchld(kind: str, seen: ExitStatus) -> None:
     async with open_supervisor() as supervisor:
-        async with await start_host(supervisor, "ignore", "wait") as host:
+        async with await start_host(supervisor, kind, "ignore", "wait") as host:
             assert host.stderr is not None
             output = await read_all(host.stdout)
-            assert output.splitlines()[1] == b"True ExitStatus(code=None, signal=9)"
+            assert output.splitlines()[1].decode() == f"True {seen}"
             assert await read_all(host.stderr) == b""
             assert await host.wait() == ExitStatus(code=0)
+            assert host.tree_is_gone
+    assert ExitStatus().returncode == -1
+
+
+@pytest.mark.parametrize("kind", ["process", "thread"])
+async def test_ctrl_c_in_the_host_leaves_nothing(kind: str) -> None:
+    async with open_supervisor() as supervisor:
+        async with await start_host(supervisor, kind, "interrupt") as host:
+            assert host.stderr is not None
+            pids = await read_pids(host.stdout, 1)
+            errors = (await read_all(host.stderr)).decode().splitlines()
+            assert errors[-1] == "KeyboardInterrupt"
+            assert await host.wait() == ExitStatus(signal=2)
+            assert host.tree_is_gone
+            assert not any(map(is_alive, pids))
+
+
+async def test_an_engine_inside_a_command_dies_with_it() -> None:
+    async with open_supervisor() as supervisor:
+        async with await start_host(supervisor) as host:
+            pids = await read_pids(host.stdout, 1)
+            assert await host.kill_tree()
+            assert not any(map(is_alive, pids))
 
 
 async def test_process_groups_have_to_do_without_proc_and_subreaper(tmp_path: Path) -> None:
@@ -562,7 +620,7 @@ async def test_process_groups_have_to_do_without_proc_and_subreaper(tmp_path: Pa
     wrapper = tmp_path / "python"
     wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S -c "{pretend}" "$@"\n')
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
-    script = "sleep 1000 & echo $!; (sleep 1000 & echo $!); echo $$; exec sleep 1000"
+    script = "sleep 1000 & echo $!; (sleep 1000 & echo $!); echo $$; exec sleep 1000"  # no session of their own
     async with open_supervisor(python=str(wrapper)) as supervisor:
         assert await output_of(supervisor, "echo", "hi") == "hi\n"
         first = await supervisor.spawn(["sh", "-c", script], cwd="/", env=environment())
@@ -570,14 +628,9 @@ async def test_process_groups_have_to_do_without_proc_and_subreaper(tmp_path: Pa
         assert await first.kill_tree()
         await wait_ended(first_pids)
         await first.aclose()
-        second = await supervisor.spawn(["sh", "-c", "sleep 1000 & echo $!"], cwd="/", env=environment())
-        second_pids = await read_pids(second.stdout, 1)
-        assert await second.wait() == ExitStatus(code=0)
-        assert not second.tree_is_gone
-        await second.aclose()
-        await wait_ended(second_pids)
         third = await supervisor.spawn(["sh", "-c", script], cwd="/", env=environment())
         third_pids = await read_pids(third.stdout, 3)
+        assert all(map(is_alive, third_pids))
         third.close_streams()
     await wait_ended(third_pids)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.execution._process_tree import Request, parent_and_session
+from engine.execution._process_tree import Request, state_of
 from engine.execution._supervisor_main import encode_frame, take_frames
 
 frames = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1), st.binary(max_size=40)), max_size=5)
@@ -41,4 +41,4 @@ def test_requests_survive_the_way(
 
 
 def test_a_process_that_is_gone_has_no_parent() -> None:
-    assert parent_and_session(2**22 + 1) == (0, 0)
+    assert state_of(2**22 + 1) == (b"Z", 0, 0)
