@@ -238,7 +238,7 @@ class SessionCore:
         turn.scope.cancel(reason=reason)
         with trio.move_on_after(INTERRUPT_GRACE):
             await turn.finished.wait()
-        if turn.result.arrived():
+        if turn.over:
             return  # it completed by itself meanwhile
         turn.fence.open = False
         if reason == "interrupted":

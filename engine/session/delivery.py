@@ -194,7 +194,7 @@ class EventHub:
 
     live: LiveThread | None = None
     show_raw_reasoning: bool = False
-    _held: deque[tuple[int, Event]] = attrs.field(factory=deque, init=False)
+    _held: deque[tuple[int, Event | Callable[[], None]]] = attrs.field(factory=deque, init=False)
     _streams: list[EventStream] = attrs.field(factory=list, init=False)
     _replay: list[Event] | None = attrs.field(factory=list, init=False)
     _needed: int = attrs.field(default=0, init=False)
@@ -243,7 +243,20 @@ class EventHub:
         """Delivers what waited for appends up to `acknowledged`."""
         held = self._held
         while held and held[0][0] <= acknowledged:
-            self._deliver(held.popleft()[1])
+            self._pass_on(held.popleft()[1])
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` once everything emitted so far is delivered. It must be quick and must not raise."""
+        if self._held:
+            self._held.append((self._held[-1][0], callback))
+        else:
+            callback()
+
+    def _pass_on(self, held: Event | Callable[[], None]) -> None:
+        if isinstance(held, Event):
+            self._deliver(held)
+        else:
+            held()
 
     def _deliver(self, event: Event) -> None:
         if self._replay is not None and len(self._replay) < REPLAY_LIMIT:
@@ -287,7 +300,7 @@ class EventHub:
     def end(self, error: SessionCrashed | None = None) -> None:
         """The session is over: delivers what is still held, then ends every stream."""
         while self._held:
-            self._deliver(self._held.popleft()[1])
+            self._pass_on(self._held.popleft()[1])
         self._over = True
         self._error = error
         for stream in self._streams:

@@ -80,7 +80,7 @@ class Turn:
 
     async def steer(self, input: Input) -> None:
         """Adds input while the turn runs. Raises `InvalidRequest` where it is over."""
-        if self._run.result.arrived():
+        if self._run.over:
             raise InvalidRequest("no active turn to steer")
         self._run.pending.append(as_input(input))
         await trio.lowlevel.checkpoint()
@@ -149,7 +149,7 @@ class Session:
         try:
             yield turn
         finally:
-            if not turn._run.result.arrived():
+            if not turn._run.over:
                 with trio.move_on_after(self._core.services.grace) as scope:
                     scope.shield = True
                     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,7 @@ class TurnRun:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     finished: trio.Event = attrs.field(factory=trio.Event)
     result: Reply[TurnResult] = attrs.field(factory=Reply)
+    over: bool = False
     pending: deque[tuple[UserInput, ...] | Message] = attrs.field(factory=deque)
     started_at: float = attrs.field(factory=time.time)
     _began: float = attrs.field(factory=time.perf_counter)
@@ -323,13 +325,14 @@ class TurnRun:
         return int((time.perf_counter() - self._began) * 1000)
 
     def conclude(self, outcome: TurnResult | TurnFailed | TurnInterrupted | SessionCrashed | SessionClosed) -> None:
-        """The turn is over: closes the fence and answers whoever waits for the result."""
+        """The turn is over: closes the fence; who waits for the result hears it after the turn's last event."""
         self.fence.open = False
+        self.over = True
         self.core.turn_over(self)
         if isinstance(outcome, TurnResult):
-            self.result.answer(outcome)
+            self.core.hub.then(functools.partial(self.result.answer, outcome))
         else:
-            self.result.fail(outcome)
+            self.core.hub.then(functools.partial(self.result.fail, outcome))
 
 
 async def _content(items: tuple[UserInput, ...]) -> tuple[ContentPart, ...]:

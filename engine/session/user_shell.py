@@ -108,7 +108,7 @@ def _fragment(command: str, exit_code: int, seconds: float, output: str) -> Mess
 
 
 def _hand_over(turn: TurnRun, host: TurnRun | None, result: Message) -> None:
-    if host is not None and not host.result.arrived():
+    if host is not None and not host.over:
         host.pending.append(result)
         return
     core = turn.core
