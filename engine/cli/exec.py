@@ -14,17 +14,16 @@ from engine.telemetry.trace import TraceRecorder
 __all__ = ["run_exec"]
 
 
-def run_exec(arguments: ExecArguments, trace: TraceRecorder | None = None) -> int:
-    """Runs the command and returns its exit code (app_server.md 6.5). `trace` holds what ran before."""
-    trace = trace or TraceRecorder()
+def run_exec(arguments: ExecArguments, began: float) -> int:
+    """Runs the command and returns its exit code (app_server.md 6.5). `began`: when the program's own code started."""
+    trace = TraceRecorder(began)
+    trace.add("import the command", began, time.perf_counter())
     stderr = Stderr()
     try:
         with trace.span("configuration and prompt"):
             plan = prepare(arguments, Stdin(), os.environ, stderr.line)
-        began = time.perf_counter()
-        from engine.cli.turn import run_turn
-
-        trace.add("imports", began, time.perf_counter())
+        with trace.span("import the engine"):
+            from engine.cli.turn import run_turn
         return run_turn(plan, Stdout(), stderr, trace)
     except Refused as exc:
         stderr.line(str(exc))

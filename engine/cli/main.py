@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from engine.cli.arguments import ExecArguments, ServeScriptedArguments, Usage, VersionArguments, parse
 
 __all__ = ["main"]
 
-ISSUES = "https://github.com/session-engine/session-engine/issues"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's); returns the exit code 0, 1 or 2 (app_server.md 6.5)."""
+    began = time.perf_counter()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
     except Usage as exc:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         case ExecArguments():
             from engine.cli.exec import run_exec
 
-            return run_exec(arguments)
+            return run_exec(arguments, began)
 
 
 def _version() -> int:

@@ -31,12 +31,12 @@ class StartupTrace:
 
 
 class TraceRecorder:
-    """Collects spans; a span costs two clock reads and one append."""
+    """Collects spans; a span costs two clock reads and one append. `origin` is when the trace began (default: now)."""
 
     __slots__ = ("_origin", "_spans")
 
-    def __init__(self) -> None:
-        self._origin = time.perf_counter()
+    def __init__(self, origin: float | None = None) -> None:
+        self._origin = time.perf_counter() if origin is None else origin
         self._spans: list[Span] = []
 
     @contextmanager
@@ -55,9 +55,7 @@ class TraceRecorder:
         finally:
             self.add(name, began, time.perf_counter(), status)
 
-    def add(
-        self, name: str, began: float, ended: float, status: Literal["ok", "failed", "cancelled"] = "ok"
-    ) -> None:
+    def add(self, name: str, began: float, ended: float, status: Literal["ok", "failed", "cancelled"] = "ok") -> None:
         """Adds a span measured elsewhere by `time.perf_counter()`."""
         self._spans.append(Span(name, began - self._origin, ended - began, status))
 
