@@ -74,7 +74,7 @@ class ConfigError(EngineError):
             if self.column is not None:
                 where += f":{self.column}"
         parts = [where] if where else []
-        if self.key and self.key not in self.message:
+        if self.key and not self.message.startswith(self.key) and f"`{self.key}`" not in self.message:
             parts.append(f"`{self.key}`")
         return ": ".join([*parts, self.message])
 

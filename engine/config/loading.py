@@ -10,7 +10,7 @@ from engine.config.kinds import Report
 from engine.config.layers import Layer, LayerName, LayerStack, dotted
 from engine.config.merge import Table, normalise
 from engine.config.model import Config
-from engine.config.overrides import overrides_table, set_path, split_path
+from engine.config.overrides import overrides_table, plain, set_path, split_path
 from engine.config.paths import resolve_paths
 from engine.config.resolve import Surroundings, resolve
 from engine.config.schema import ROOT, SESSION_ONLY
@@ -116,21 +116,10 @@ def _session_tables(session: Mapping[str, object]) -> tuple[Table, Table]:
         if value is None:
             continue
         if key in SESSION_ONLY.keys:
-            extra[key] = _plain(value)
+            extra[key] = plain(value)
         else:
-            set_path(given, split_path(key), _plain(value))
+            set_path(given, split_path(key), plain(value))
     return given, extra
-
-
-def _plain(value: object) -> object:
-    """A caller's value as TOML would give it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items() if part is not None}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value
 
 
 def _read(path: str) -> str:

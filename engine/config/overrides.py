@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 
 from engine.errors import ConfigError
 
-__all__ = ["overrides_table", "parse_override", "set_path", "split_path"]
+__all__ = ["overrides_table", "parse_override", "plain", "set_path", "split_path"]
 
 _QUOTES = "\"'"
 
@@ -48,18 +49,22 @@ def set_path(table: dict[str, object], path: Sequence[str], value: object) -> No
 
 
 def overrides_table(overrides: Iterable[tuple[str, object]]) -> dict[str, object]:
-    """One table of all overrides; later ones overwrite earlier ones. Values are copied, never shared."""
+    """One table of all overrides; later ones overwrite earlier ones, and None means not given. Values are copied."""
     table: dict[str, object] = {}
     for path, value in overrides:
-        set_path(table, split_path(path), _copy(value))
+        if value is not None:
+            set_path(table, split_path(path), plain(value))
     return table
 
 
-def _copy(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _copy(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_copy(part) for part in value]
+def plain(value: object) -> object:
+    """A caller's value as a TOML reader would give it: dicts, lists and scalars of its own, without None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return value
 
 

@@ -1,0 +1,73 @@
+"""Layers: merge, origins, where a value stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config.layers import Layer, LayerName, LayerStack
+from engine.config.merge import leaves
+from engine.config.source import parse_toml
+from engine.errors import ConfigError, UnknownProvider
+from tests.config.documents import tables
+
+
+def stack(*layers: tuple[LayerName, dict[str, Any]]) -> LayerStack:
+    return LayerStack([Layer(name, table) for name, table in layers])
+
+
+def test_origins_name_the_last_layer_and_keep_stale_indices() -> None:
+    made = stack(("system", {"l": ["A", "B"], "x": 1}), ("user", {"l": ["C"], "y": 2}), ("sessionFlags", {"x": 3}))
+    assert made.table == {"l": ["C"], "x": 3, "y": 2}
+    assert made.origins == {"l.0": "user", "l.1": "system", "x": "sessionFlags", "y": "user"}
+
+
+@given(st.lists(tables, max_size=4))
+def test_every_leaf_in_effect_has_the_origin_of_the_highest_layer_that_has_it(parts: list[dict[str, Any]]) -> None:
+    names: list[LayerName] = ["system", "user", "sessionFlags", "session"]
+    made = stack(*zip(names, parts, strict=False))
+    for leaf in leaves(made.table):
+        holders = [layer.name for layer in made.layers if leaf in set(leaves(layer.table))]
+        assert made.origins[leaf] == holders[-1]
+
+
+@given(st.lists(tables, min_size=1, max_size=4))
+def test_upto_all_is_the_table(parts: list[dict[str, Any]]) -> None:
+    made = stack(*(("user", part) for part in parts))
+    assert made.upto(len(parts)) == made.table
+    assert made.upto(1) == parts[0]
+
+
+def test_an_error_names_the_highest_layer_that_set_the_value() -> None:
+    file = parse_toml("a = 1\n[t]\nb = [1,\n  2]\n", "/h/config.toml")
+    made = LayerStack([Layer("user", file.table, file), Layer("sessionFlags", {"a": 2}), Layer("session", {"c": 1})])
+    error = made.error("is bad", ("t", "b", 1))
+    assert str(error) == "/h/config.toml:4:3: `t.b.1`: is bad"
+    assert (error.file, error.line, error.column, error.key) == ("/h/config.toml", 4, 3, "t.b.1")
+    assert str(made.error("is bad", ("a",))) == "`a`: is bad in -c/--config override"
+    assert str(made.error("is bad", ("c",))) == "`c`: is bad in the session's settings"
+    assert str(made.error("is bad", ("nowhere",))) == "`nowhere`: is bad"
+    assert type(made.error("no", ("a",), UnknownProvider)) is UnknownProvider
+
+
+def test_a_missing_key_is_placed_at_the_table_around_it() -> None:
+    file = parse_toml("x = 1\n[t.u]\ny = 2\n", "c.toml")
+    error = Layer("user", file.table, file).error("misses something", ("t", "u", "z"))
+    assert str(error) == "c.toml:2:4: `t.u.z`: misses something"
+
+
+def test_a_key_that_the_message_names_is_not_said_twice() -> None:
+    error = ConfigError("unknown configuration field `a.b`", file="f", line=1, column=2, key="a.b")
+    assert str(error) == "f:1:2: unknown configuration field `a.b`"
+
+
+def test_getting_and_versions() -> None:
+    made = stack(("user", {"a": {"b": 1}}))
+    assert made.get("a", "b") == 1
+    assert made.get("a", "b", "c") is None
+    assert made.get("x") is None
+    assert made.layers[0].version.startswith("sha256:")
+    assert made.layers[0].holds(("a", "b"))
+    assert not made.layers[0].holds(("a", 0))

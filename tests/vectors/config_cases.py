@@ -1,0 +1,144 @@
+"""Golden cases of configuration: layers, and the environment of commands. Other kinds wait for what they are about."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.config.loading import load_config
+from engine.config.model import Config
+from engine.config.overrides import parse_override
+from engine.errors import ConfigError
+from engine.execution.environment import build_environment
+from engine.protocol.environment import ShellEnvironmentPolicy
+
+__all__ = ["run_case"]
+
+Row = Mapping[str, Any]
+
+_SANDBOX_TYPES = {
+    "read-only": "readOnly",
+    "workspace-write": "workspaceWrite",
+    "danger-full-access": "dangerFullAccess",
+}
+
+
+def run_case(case: Row, area: Row, root: Path) -> tuple[object, object]:
+    """Runs one case in an empty directory; both sides of its comparison."""
+    kinds: dict[str, Callable[[Row, Path], tuple[object, object]]] = {
+        "config_layers": _layers,
+        "shell_env": _shell_environment,
+    }
+    run = kinds.get(str(area["kind"]))
+    if run is None:
+        raise NotImplementedError(f"`{area['kind']}` is not built yet")
+    return run(case, root)
+
+
+def _shell_environment(case: Row, root: Path) -> tuple[object, object]:
+    given = case["input"]
+    policy = ShellEnvironmentPolicy(**given["policy"])
+    return case["expect"]["env"], build_environment(policy, given["env"], given["thread_id"])
+
+
+def _layers(case: Row, root: Path) -> tuple[object, object]:
+    places = {"{ROOT}": root, "{HOME}": root / "home", "{CODEX_HOME}": root / "home" / ".codex", "{ETC}": root / "etc"}
+    case = _placed(case, {name: str(path) for name, path in places.items()})
+    given, expect = case["input"], case["expect"]
+    _lay_out(given, places["{CODEX_HOME}"])
+    _refuse_what_is_not_built(given, expect, places)
+    env = {"HOME": str(places["{HOME}"]), "CODEX_HOME": str(places["{CODEX_HOME}"])}
+    try:
+        config = load_config(
+            places["{CODEX_HOME}"],
+            cwd=given["cwd"],
+            overrides=[parse_override(text) for text in given.get("session_flags", ())],
+            env=env,
+            strict=given.get("strict", False),
+        )
+    except ConfigError as exc:
+        return _error(expect, str(exc))
+    return _compared(expect, config)
+
+
+def _lay_out(given: Row, codex_home: Path) -> None:
+    codex_home.mkdir(parents=True)
+    for name in given.get("mkdirs", ()):
+        Path(name).mkdir(parents=True, exist_ok=True)
+    for name in given.get("git_repos", ()):
+        Path(name).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["git", "init", "-q", name], check=True, capture_output=True)
+    for name, content in given.get("files", {}).items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content)
+    for link, target in given.get("symlinks", {}).items():
+        Path(link).symlink_to(target)
+
+
+def _refuse_what_is_not_built(given: Row, expect: Row, places: Mapping[str, Path]) -> None:
+    home, etc = str(places["{CODEX_HOME}"]), str(places["{ETC}"])
+    for name in given.get("files", {}):
+        if name.startswith(etc + "/"):
+            raise NotImplementedError("the system layer, managed_config.toml and requirements.toml are not built yet")
+        if "/.codex/" in name and not name.startswith(home + "/"):
+            raise NotImplementedError("project layers and trust are not built yet")
+    trusting = "trust_level" in given.get("files", {}).get(f"{home}/config.toml", "")
+    if trusting and {"approval_policy", "sandbox_type"} & set(expect.get("resolved", {})):
+        raise NotImplementedError("trust is not built yet")
+
+
+def _compared(expect: Row, config: Config) -> tuple[object, object]:
+    got: dict[str, object] = {}
+    wanted = dict(expect)
+    if "effective" in expect:
+        got["effective"] = {path: _at(config.raw, path) for path in expect["effective"]}
+    if "origins" in expect:
+        got["origins"] = {path: config.origins.get(path) for path in expect["origins"]}
+    if "resolved" in expect:
+        resolved = {
+            "approval_policy": config.approval_policy,
+            "sandbox_type": _SANDBOX_TYPES.get(config.sandbox_policy.type),
+            "service_tier": config.service_tier,
+        }
+        got["resolved"] = {name: resolved[name] for name in expect["resolved"]}
+    if "warnings" in expect:
+        got["warnings"] = [text if _said(text, config) else list(config.warnings) for text in expect["warnings"]]
+    if "no_warnings_containing" in expect:
+        silent = [text for text in expect["no_warnings_containing"] if not _said(text, config)]
+        got["no_warnings_containing"] = silent
+    for name in expect.keys() - got.keys():
+        got[name] = "no error" if "error" in name else "not built yet"
+    return wanted, got
+
+
+def _said(text: str, config: Config) -> bool:
+    return any(text in warning for warning in config.warnings)
+
+
+def _error(expect: Row, text: str) -> tuple[object, object]:
+    for name, wanted in expect.items():
+        texts = wanted if isinstance(wanted, list) else [wanted]
+        if name in ("error", "error_any", "start_error") and any(str(part) in text for part in texts):
+            return {name: wanted}, {name: wanted}
+    return dict(expect), {"error": text}
+
+
+def _at(table: object, path: str) -> object:
+    for part in path.split("."):
+        table = table.get(part) if isinstance(table, Mapping) else None
+    return table
+
+
+def _placed(value: Any, places: Mapping[str, str]) -> Any:
+    match value:
+        case str():
+            for name, path in places.items():
+                value = value.replace(name, path)
+            return value
+        case dict():
+            return {_placed(key, places): _placed(part, places) for key, part in value.items()}
+        case list():
+            return [_placed(part, places) for part in value]
+    return value
