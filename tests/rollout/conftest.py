@@ -14,5 +14,6 @@ TWINS = {"c": "_speedups.scan", "python": "engine.rollout._scan_py"}
 def scanner(request: pytest.FixtureRequest) -> ModuleType:
     """The scanner module: compiled (where it was built), then pure."""
     if request.param == "c":
-        return pytest.importorskip(TWINS["c"], reason="the compiled scanner was not built")
+        compiled: ModuleType = pytest.importorskip(TWINS["c"], reason="the compiled scanner was not built")
+        return compiled
     return importlib.import_module(TWINS["python"])
