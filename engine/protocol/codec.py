@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import attrs
 import cattrs
 import msgspec
-from cattrs.errors import StructureHandlerNotFoundError
+from cattrs.errors import CattrsError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, override
 from cattrs.preconf.msgspec import make_converter
 
@@ -227,7 +227,7 @@ def decode(kind: type[T], value: object) -> T:
         raise ProtocolError(str(exc)) from exc
     except KeyError as exc:
         raise ProtocolError(f"the field `{exc.args[0]}` is missing") from exc
-    except (TypeError, ValueError, AttributeError, StructureHandlerNotFoundError) as exc:
+    except (TypeError, ValueError, AttributeError, OverflowError, CattrsError, StructureHandlerNotFoundError) as exc:
         raise ProtocolError(str(exc)) from exc
 
 

@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import attrs
 import trio
 
+from engine.protocol.events import ApplyPatchApprovalRequest, ExecApprovalRequest
 from engine.protocol.turn_items import FileChange
+from engine.tools.host_code import call_host
+from engine.tools.parsed_commands import parse_command
 
 if TYPE_CHECKING:
     from engine.tools.base import ToolContext
 
-__all__ = ["ApprovalRequest", "Approver", "CommandApproval", "Decision", "PatchApproval", "ToolApproval", "ask", "refuse"]
+__all__ = [
+    "ApprovalRequest",
+    "Approver",
+    "CommandApproval",
+    "Decision",
+    "PatchApproval",
+    "ToolApproval",
+    "ask",
+    "refuse",
+]
 
 logger = logging.getLogger("engine.tools")
 
@@ -70,9 +82,13 @@ async def refuse(request: ApprovalRequest, /) -> Decision:
 
 
 async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
-    """Whether the user agrees. `abort` interrupts the whole turn; an approver that fails has refused."""
+    """Whether the user agrees; subscribers hear of the question about a command or a patch.
+
+    `abort` interrupts the whole turn; an approver that fails has refused.
+    """
+    _announce(context, request)
     try:
-        decision = await context.approve(request)
+        decision = await call_host(context.approve, request)
     except Exception:
         logger.exception("the approver failed; the request counts as refused")
         return False
@@ -80,3 +96,27 @@ async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
         context.request_interrupt()
         await trio.sleep_forever()
     return decision in ("approved", "approved_for_session")
+
+
+def _announce(context: ToolContext, request: ApprovalRequest) -> None:
+    match request:
+        case CommandApproval():
+            context.emit(
+                ExecApprovalRequest(
+                    request.call_id,
+                    request.turn_id,
+                    context.now_ms(),
+                    command=request.command,
+                    cwd=request.cwd,
+                    reason=request.reason,
+                    parsed_cmd=parse_command(request.command),
+                )
+            )
+        case PatchApproval():
+            context.emit(
+                ApplyPatchApprovalRequest(
+                    request.call_id, request.turn_id, context.now_ms(), changes=request.changes, reason=request.reason
+                )
+            )
+        case ToolApproval():
+            pass  # the events of a tool of the host begin with its call

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import attrs
+import trio
 
 from engine.errors import EngineError, ProtocolError
 from engine.protocol.codec import decode, json_value
@@ -91,6 +92,13 @@ class ToolContext:
     """Asks for an interrupt of the turn (decision `abort`); the calling tool is cancelled soon after."""
     now_ms: Callable[[], int]
     """Unix milliseconds."""
+    patching: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    """Held by the one patch of the turn that is being verified, approved or written."""
+
+    def check_enforcement(self) -> None:
+        """Raises `ToolError` where commands and patches must not run; whatever runs or writes calls this first."""
+        if self.enforcement.refusal is not None:
+            raise ToolError(self.enforcement.refusal)
 
     def item_started(self, item: TurnItem) -> None:
         """Tells that a turn item is there."""

@@ -21,8 +21,10 @@ from engine.protocol.codec import decode, encode, json_bytes, json_value
 from engine.protocol.events import DynamicToolCallRequest, DynamicToolCallResponse
 from engine.protocol.items import InputImage, InputText
 from engine.protocol.wire import JsonObject
+from engine.tools import specs
 from engine.tools.approvals import ToolApproval, ask
 from engine.tools.base import ToolError, ToolInvocation, ToolOutput
+from engine.tools.host_code import call_host
 
 __all__ = ["FunctionHandler", "Tool", "tool"]
 
@@ -55,8 +57,8 @@ def tool(
 
     Every parameter needs a type: `str`, `int`, `float`, `bool`, `Literal[...]`, `list[...]`, `dict[str, ...]`, an attrs
     class, or one of them `| None`. The docstring is the description; a `name: text` line in it describes a parameter.
-    What the function returns goes to the model: text as it is, `InputText`/`InputImage` parts, else JSON. What it raises
-    goes to the model as a failed output. Raises `ToolDefinitionError` where the function can't become a tool.
+    What the function returns goes to the model: text as it is, `InputText`/`InputImage` parts, else JSON. What it
+    raises goes to the model as a failed output. Raises `ToolDefinitionError` where the function can't become a tool.
     """
 
     def make(function: Callable[..., Awaitable[object]]) -> Tool:
@@ -70,7 +72,7 @@ def tool(
         except (NameError, TypeError) as exc:
             raise ToolDefinitionError(f"the types of tool {made!r} can't be resolved: {exc}") from exc
         doc = inspect.getdoc(function) or ""
-        properties: JsonObject = {}
+        properties: dict[str, JsonObject] = {}
         required: list[str] = []
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
@@ -84,12 +86,7 @@ def tool(
             properties[parameter.name] = schema
             if parameter.default is parameter.empty:
                 required.append(parameter.name)
-        parameters: JsonObject = {
-            "type": "object",
-            "properties": dict(sorted(properties.items())),
-            "required": required,
-            "additionalProperties": False,
-        }
+        parameters = specs.object_schema(properties, required)
         kinds = {key: hint for key, hint in hints.items() if key != "return"}
         return Tool(made, doc, parameters, function, parallel, needs_approval, types=kinds)
 
@@ -101,10 +98,10 @@ def _schema(kind: Any, where: str) -> JsonObject:
         return {"type": _SCALARS[kind]}
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        return {"type": "string" if isinstance(arguments[0], str) else "integer", "enum": list(arguments)}
-    if origin in (list, tuple, Sequence) or origin is typing.get_origin(Sequence[str]):
+        return _literal(arguments)
+    if origin in (list, Sequence) or (origin is tuple and arguments[1:] == (...,)):
         return {"type": "array", "items": _schema(arguments[0], where)}
-    if origin is dict or origin is typing.get_origin(Mapping[str, str]):
+    if origin in (dict, Mapping) and arguments[0] is str:
         return {"type": "object", "additionalProperties": _schema(arguments[1], where)}
     if kind is dict or kind is object:
         return {"type": "object"}
@@ -114,14 +111,17 @@ def _schema(kind: Any, where: str) -> JsonObject:
             return _schema(members[0], where)
         return {"anyOf": [_schema(member, where) for member in members]}
     if isinstance(kind, type) and attrs.has(kind):
-        fields = attrs.fields(attrs.resolve_types(kind))
-        return {
-            "type": "object",
-            "properties": {field.name: _schema(field.type, where) for field in fields},
-            "required": [field.name for field in fields if field.default is attrs.NOTHING],
-            "additionalProperties": False,
-        }
+        fields = [field for field in attrs.fields(attrs.resolve_types(kind)) if field.init]
+        return specs.object_schema(
+            {field.name: _schema(field.type, where) for field in fields},
+            [field.name for field in fields if field.default is attrs.NOTHING],
+        )
     raise ToolDefinitionError(f"{where} has the type {kind!r}, which has no JSON Schema here")
+
+
+def _literal(values: Sequence[object]) -> JsonObject:
+    kinds = {_SCALARS.get(type(value)) for value in values}
+    return {**({"type": kinds.pop()} if len(kinds) == 1 and None not in kinds else {}), "enum": list(values)}
 
 
 @attrs.frozen(eq=False)
@@ -144,13 +144,7 @@ class FunctionHandler:
 
     def spec(self) -> JsonObject:
         """What the model is told."""
-        return {
-            "type": "function",
-            "name": self.tool.name,
-            "description": self.tool.description,
-            "strict": False,
-            "parameters": self.tool.parameters,
-        }
+        return specs.function_spec(self.tool.name, self.tool.description, self.tool.parameters)
 
     async def call(self, invocation: ToolInvocation) -> ToolOutput:
         """Decodes the arguments, asks where the tool wants that, calls the function, tells both ends."""
@@ -158,16 +152,14 @@ class FunctionHandler:
         raw, arguments = self._arguments(invocation)
         if self.tool.needs_approval:
             await self._ask(invocation, raw)
-        context.emit(
-            DynamicToolCallRequest(invocation.call_id, context.turn_id, context.now_ms(), self.tool.name, raw)
-        )
+        context.emit(DynamicToolCallRequest(invocation.call_id, context.turn_id, context.now_ms(), self.tool.name, raw))
         began = time.perf_counter()
         error: str | None = None
         output = ToolOutput("dynamic tool call was cancelled before receiving a response", success=False)
         try:
-            output = _output(await self.tool.function(**arguments))
+            output = _output(await call_host(self.tool.function, **arguments))
         except Exception as exc:
-            error = f"{type(exc).__name__}: {exc}"
+            error = str(exc) if isinstance(exc, ToolError) else f"{type(exc).__name__}: {exc}"
             output = ToolOutput(error, success=False)
         finally:
             seconds = time.perf_counter() - began
@@ -212,9 +204,7 @@ class FunctionHandler:
 
     async def _ask(self, invocation: ToolInvocation, raw: JsonObject) -> None:
         context = invocation.context
-        request = ToolApproval(
-            call_id=invocation.call_id, turn_id=context.turn_id, tool=self.tool.name, arguments=raw
-        )
+        request = ToolApproval(call_id=invocation.call_id, turn_id=context.turn_id, tool=self.tool.name, arguments=raw)
         if not await ask(context, request):
             raise ToolError(f"tool call rejected by user: {self.tool.name}")
 

@@ -1,4 +1,7 @@
-"""Which tools a session has, in the order the model is told about them, and how a call finds its tool (tools.md 1.3-1.5)."""
+"""Which tools a session has, in the order the model is told about them, and how a call finds its tool.
+
+tools.md 1.3 to 1.5.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,7 @@ class ToolRegistry:
         for handler in self.handlers:
             key = (handler.namespace, handler.name)
             if key in by_name:
+                logger.warning("there are two tools named %s; the first one is used", handler.name)
                 continue
             by_name[key] = handler
             spec = handler.spec()

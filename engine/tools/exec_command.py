@@ -1,0 +1,148 @@
+"""`exec_command`: a command that may run on in the background of the session (tools.md 3.3)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from engine.errors import ProcessError
+from engine.execution.environment import unified_exec_environment
+from engine.execution.shells import shell_for
+from engine.execution.terminals import DEFAULT_EXEC_YIELD_MS, TerminalCallbacks, TerminalEnd
+from engine.protocol.settings import TruncationPolicy
+from engine.protocol.wire import JsonObject, Wire
+from engine.tools import specs
+from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput, parse_arguments
+from engine.tools.command_events import CommandEvents
+from engine.tools.command_requests import (
+    COMMAND_REJECTED,
+    approve_command,
+    check_environment,
+    check_sandbox_permissions,
+    command_argv,
+    command_folder,
+    command_parameters,
+    whole_number,
+)
+from engine.tools.command_texts import (
+    exec_command_failure,
+    exec_command_rejection,
+    intercepted_text,
+    terminal_text,
+)
+from engine.tools.patches import intercept
+
+__all__ = ["DEFAULT_MAX_OUTPUT_TOKENS", "ExecCommand", "output_limit"]
+
+DEFAULT_MAX_OUTPUT_TOKENS = 10_000
+
+_DESCRIPTION = (
+    "Runs a command in a shell. Answers with its output and exit code if it ends within `yield_time_ms`. A command "
+    "that takes longer runs on in the background; the answer then has a session ID, with which `write_stdin` gets more "
+    "output or sends input."
+)
+
+
+@attrs.frozen(kw_only=True)
+class ExecCommandArguments(Wire):
+    """What the model sends; an explicit null means the default."""
+
+    cmd: str
+    workdir: str | None = None
+    shell: str | None = None
+    tty: bool | None = None
+    yield_time_ms: float | None = None
+    max_output_tokens: float | None = None
+    login: bool | None = None
+    environment_id: str | None = None
+    sandbox_permissions: str | None = None
+    justification: str | None = None
+    prefix_rule: tuple[str, ...] | None = None
+
+
+@attrs.frozen(eq=False)
+class ExecCommand:
+    """Serves `exec_command`. `login` says whether the model may choose a login shell.
+
+    A cancelled call kills its command, unless the session id has been handed out.
+    """
+
+    login: bool = True
+    name: str = "exec_command"
+    namespace: None = None
+    kind: Literal["function"] = "function"
+    parallel: bool = True
+
+    def spec(self) -> JsonObject:
+        """What the model is told."""
+        properties: dict[str, JsonObject] = {
+            **command_parameters(self.login),
+            "cmd": specs.string("The shell script to run."),
+            "max_output_tokens": specs.number(
+                "The most tokens of output to answer with; what is more is cut out of the middle. Defaults to 10000."
+            ),
+            "shell": specs.string("The shell to run it in, by name or path. Defaults to the user's shell."),
+            "tty": specs.boolean(
+                "Whether to give the command a terminal, and so a standard input that `write_stdin` can write to. "
+                "Defaults to false: plain pipes, standard input closed."
+            ),
+            "yield_time_ms": specs.number(
+                "How long to wait for the command to end before answering, in milliseconds, from 250 to 30000. "
+                "Defaults to 10000."
+            ),
+        }
+        return specs.function_spec(self.name, _DESCRIPTION, specs.object_schema(properties, ["cmd"]))
+
+    async def call(self, invocation: ToolInvocation) -> ToolOutput:
+        """Runs the command until it ends or the wait is over."""
+        context, call_id = invocation.context, invocation.call_id
+        context.check_enforcement()
+        arguments = parse_arguments(invocation, ExecCommandArguments)
+        check_environment(arguments.environment_id)
+        check_sandbox_permissions(arguments.sandbox_permissions)
+        yield_time = whole_number("yield_time_ms", arguments.yield_time_ms, DEFAULT_EXEC_YIELD_MS)
+        limit = output_limit(context, arguments.max_output_tokens)
+        shell = shell_for(arguments.shell) if arguments.shell else context.shell
+        argv = command_argv(context, shell, arguments.cmd, arguments.login)
+        cwd = command_folder(context, arguments.workdir)
+        patched = await intercept(context, call_id, argv, cwd)
+        if patched is not None:
+            return ToolOutput(intercepted_text(patched.text)) if patched.success else ToolOutput(patched.text, False)
+        if not await approve_command(context, call_id, argv, cwd, arguments.justification):
+            raise ToolError(exec_command_rejection(argv, COMMAND_REJECTED))
+        events = CommandEvents(context, call_id, argv, cwd, "unified_exec_startup")
+        try:
+            output = await context.terminals.exec_command(
+                argv,
+                cwd=cwd,
+                env=unified_exec_environment(context.environment),
+                call_id=call_id,
+                tty=bool(arguments.tty),
+                yield_time_ms=yield_time,
+                callbacks=_callbacks(events),
+            )
+        except ProcessError as exc:
+            if events.begun:
+                raise ToolError(exec_command_failure(argv, "ProcessFailed", str(exc))) from exc
+            reason = f"Failed to create unified exec process: {exc}"
+            raise ToolError(exec_command_rejection(argv, reason)) from exc
+        if output.session_id is not None:
+            events.hand_over()
+        return ToolOutput(terminal_text(output, limit))
+
+
+def output_limit(context: ToolContext, max_output_tokens: float | None) -> TruncationPolicy:
+    """How much output a reply may have: what the model asked for, within the budget of the turn."""
+    tokens = whole_number("max_output_tokens", max_output_tokens, DEFAULT_MAX_OUTPUT_TOKENS)
+    return TruncationPolicy("tokens", min(tokens, context.truncation.token_budget))
+
+
+def _callbacks(events: CommandEvents) -> TerminalCallbacks:
+    def on_output(data: bytes) -> None:
+        events.output("stdout", data)
+
+    def on_end(end: TerminalEnd) -> None:
+        events.end(exit_code=end.exit_code, seconds=end.duration_s, stdout=end.output_text)
+
+    return TerminalCallbacks(on_begin=events.begin, on_output=on_output, on_end=on_end)
