@@ -15,8 +15,6 @@ from engine.execution.supervisor import Supervisor, open_supervisor
 
 from .processes import marked_processes
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-
 
 def _descriptors() -> Counter[str]:
     found: Counter[str] = Counter()
