@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import trio
 
 from engine.execution import _process_tree as tree
-from engine.execution.process import OutputStream, Process
+from engine.execution.process import ExitStatus, OutputStream, Process
 from engine.execution.supervisor import Supervisor
 
 _MARK = f"ENGINE_TEST_MARK={uuid.uuid4().hex}"
@@ -58,6 +58,13 @@ async def read_pids(stream: OutputStream, count: int = FAMILY_SIZE) -> list[int]
 async def start_family(supervisor: Supervisor) -> tuple[Process, list[int]]:
     process = await supervisor.spawn(["sh", "-c", FAMILY], cwd="/", env=environment())
     return process, await read_pids(process.stdout)
+
+
+async def output_of(supervisor: Supervisor, *argv: str, **env: str) -> str:
+    async with await supervisor.spawn(argv, cwd="/", env=environment(**env)) as running:
+        output = await read_all(running.stdout)
+        assert await running.wait() == ExitStatus(code=0)
+    return output.decode()
 
 
 def is_alive(pid: int) -> bool:
