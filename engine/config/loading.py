@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from engine.config.kinds import Report
 from engine.config.layers import Layer, LayerName, LayerStack, dotted
 from engine.config.merge import Table, normalise
 from engine.config.model import Config
 from engine.config.overrides import overrides_table, plain, set_path, split_path
-from engine.config.paths import resolve_paths
+from engine.config.paths import absolute_path, resolve_paths
 from engine.config.resolve import Surroundings, resolve
 from engine.config.schema import ROOT, SESSION_ONLY
 from engine.config.source import TomlFile, read_toml
@@ -85,6 +86,7 @@ def load_config(
     SESSION_ONLY.check(extra, (), checked)
     for problem in checked.problems:
         raise Layer("session", extra).error(problem.message, problem.path)
+    extra = cast(Table, SESSION_ONLY.rebase(extra, lambda text: absolute_path(text, cwd, user_home)))
 
     config = resolve(
         stack,

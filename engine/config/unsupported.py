@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
+from engine.config.features import FEATURE_ALIASES
+
 __all__ = ["unsupported_warnings"]
 
 Table = Mapping[str, object]
@@ -126,8 +128,9 @@ def unsupported_warnings(table: Table, enabled: Mapping[str, bool], feature_tabl
         yield _text(f'`projects."{path}".trust_level`')
     for name in sorted(feature_table):
         value = feature_table[name]
-        asked = value is True or (isinstance(value, Mapping) and enabled.get(name, False))
-        if asked and name in _FEATURES:
+        key = FEATURE_ALIASES.get(name, name)
+        asked = value is True or (isinstance(value, Mapping) and enabled.get(key, False))
+        if asked and key in _FEATURES:
             yield _text(f"`features.{name}`")
 
 
