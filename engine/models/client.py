@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import msgspec
 import trio
 
-from engine.errors import ModelError
+from engine.errors import ConfigError, ModelError
 from engine.models.base import ModelRequest, ResponseStream
 from engine.models.credentials import Credentials
 from engine.models.failures import BODY_CUT, Disconnected, IdleTimeout, http_failure
@@ -50,7 +50,7 @@ class ResponsesClient:
 
     One client serves any number of concurrent requests. `env` is read at request time; `api_key` (from the host) and
     `home` (for `auth.json`) matter only to providers that use OpenAI's login. `max_connections` bounds the pool
-    (default: no bound); further requests then wait.
+    (default: no bound); further requests then wait. Raises `ConfigError` for a `base_url` that is no URL.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class ResponsesClient:
 
         Cancelled while sending: nothing is left. Cancelled while streaming: the connection is closed at once.
         """
+        headers = await self._headers(request)  # first: without a key there is nothing to load
         http = await self._ready()
-        headers = await self._headers(request)
         body = msgspec.json.encode(request.body)
         response = await with_retries(
             lambda: self._send(http, headers, body), self._provider.request_max_retries, self._backoff
@@ -183,15 +183,13 @@ class ResponsesClient:
 
         try:
             request = http.build_request("POST", self._url, headers=headers, content=body)
-        except (httpx2.InvalidURL, ValueError) as exc:
-            raise ModelError(f"the base_url of the provider `{self._provider.id}` is no URL: {exc}") from exc
+        except httpx2.InvalidURL as exc:
+            raise ModelError(f"the base_url of the provider `{self._provider.id}` can't be used: {exc}") from exc
         response: httpx2.Response | None = None
         try:
             # Waiting for the first byte is waiting for an event.
             with trio.move_on_after(self._idle):
                 response = await http.send(request, stream=True)
-        except httpx2.UnsupportedProtocol as exc:
-            raise ModelError(f"the base_url of the provider `{self._provider.id}` can't be used: {exc}") from exc
         except httpx2.RequestError as exc:
             raise HttpRetry(Disconnected(f"error sending request for url ({self._shown_url}): {_reason(exc)}")) from exc
         if response is None:
@@ -263,9 +261,19 @@ class _HttpEvents:
 
 
 def responses_url(provider: ProviderInfo) -> str:
-    """The endpoint requests go to, with the provider's query parameters."""
-    url = (provider.base_url or DEFAULT_BASE_URL).rstrip("/") + "/responses"
-    return f"{url}?{urlencode(provider.query_params)}" if provider.query_params else url
+    """The endpoint requests go to, with the provider's query parameters. Raises `ConfigError`."""
+    base = provider.base_url or DEFAULT_BASE_URL
+    try:
+        parts = urlsplit(base)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bad port, an unfinished IPv6 address
+        usable = False
+    if not usable:
+        raise ConfigError(
+            f"`{base}` is no URL that starts with http:// or https://", key=f"model_providers.{provider.id}.base_url"
+        )
+    query = "&".join(filter(None, (parts.query, urlencode(provider.query_params))))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/responses", query, ""))
 
 
 def _without_secrets(url: str) -> str:
@@ -295,11 +303,15 @@ def _proxied(env: Mapping[str, str]) -> bool:
 
 def _reason(exc: Exception) -> str:
     """The innermost message: what the operating system or the TLS layer said."""
-    while exc.__cause__ is not None and isinstance(exc.__cause__, Exception):
-        exc = exc.__cause__
-    if isinstance(exc, ExceptionGroup):
-        return _reason(exc.exceptions[0])
-    return str(exc) or type(exc).__name__
+    said = type(exc).__name__
+    found: BaseException | None = exc
+    while isinstance(found, Exception):
+        if isinstance(found, ExceptionGroup):
+            found = found.exceptions[0]
+        said = str(found) or said
+        # The library raises its own `from None`; the context is still there.
+        found = found.__cause__ or found.__context__
+    return said
 
 
 async def _error_body(response: httpx2.Response) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -228,7 +227,7 @@ def _status_line(status: int) -> str:
 def _auth_error_code(encoded: str | None) -> str | None:
     try:
         return _text(_error_in(base64.b64decode(encoded or "", validate=True).decode()), "code")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not ASCII, not UTF-8
         return None
 
 

@@ -159,7 +159,7 @@ class ScriptPlayer:
         raise ScriptExhausted(
             f"{self.script.name}: no answer left for request {request.number} "
             f"(user turn {request.user_turn}, step {request.step}); "
-            f"the script has {len(self.script.responses)} responses"
+            f"the script has {len(self.script.responses)} response{'s' * (len(self.script.responses) > 1)}"
         )
 
     def _check(self, expect: Expect, request: ScriptedRequest, position: int) -> None:
@@ -345,7 +345,7 @@ class _Maker:
         self.batch.append({"type": "response.output_item.added", "output_index": index, "item": item})
         base: JsonObject = {"item_id": item_id, "output_index": index, "content_index": 0}
         yield from self.deltas("response.output_text.delta", text, step.chunk, step.interval, base)
-        self.done(index, item | {"content": [{"type": "output_text", "text": text, "annotations": []}]})
+        self.done(index, item | {"content": [{"type": "output_text", "text": text}]})
 
     def reasoning(self, step: Reason) -> Iterator[Action]:
         item_id, index = self.begin("rs")

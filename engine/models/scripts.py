@@ -367,9 +367,9 @@ def cut(how: Literal["end", "drop"] = "drop") -> Cut:
     return Cut(how)
 
 
-def event(raw: JsonObject) -> RawEvent:
+def event(raw: Mapping[str, object]) -> RawEvent:
     """One raw event."""
-    return RawEvent(raw)
+    return RawEvent(dict(raw))
 
 
 def http_error(

@@ -167,8 +167,11 @@ class _Connection:
         try:
             return self._model.player.play(value, headers)
         except ModelError as exc:
-            # Status 400: the client shows the body as it is and does not ask again.
-            return Played(400, {"content-type": "text/plain; charset=utf-8"}, exc.message.encode())
+            text = exc.message
+        except Exception as exc:  # a function in the script; its failure is its client's, not the server's
+            text = f"the script failed: {exc!r}"
+        # Status 400: the client shows the body as it is and does not ask again.
+        return Played(400, {"content-type": "text/plain; charset=utf-8"}, text.encode())
 
     async def _request(self) -> h11.Request | None:
         import h11
