@@ -46,6 +46,16 @@ class CreateThread:
     mode: PersistenceMode = "limited"
     git: GitInfo | Callable[[], GitInfo | None] | None = None
 
+    def first_line(self) -> SessionMeta:
+        """`meta` with git. May block."""
+        git = self.git
+        if callable(git):
+            try:
+                git = git()
+            except Exception:  # facts for people; a thread must not fail for want of them
+                git = None
+        return self.meta if git is None else attrs.evolve(self.meta, git=git)
+
 
 @attrs.frozen(kw_only=True)
 class ResumeThread:

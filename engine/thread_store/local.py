@@ -9,12 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import final
 
-import attrs
-
 from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFound
 from engine.protocol.ids import ThreadId, parse_thread_id
-from engine.protocol.rollout_items import SessionMeta
-from engine.protocol.settings import GitInfo
 from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import rollout_path
 from engine.thread_store.appender import Appender
@@ -66,7 +62,7 @@ class LocalThreadStore:
             raise InvalidRequest("a thread needs a cwd")
         self._reserve(meta.id)
         path = rollout_path(str(self.home), meta.id, self._local_time())
-        writer = RolloutWriter(self._appender, path, _first_line(params))
+        writer = RolloutWriter(self._appender, path, lambda stamp: encode_rollout_line(params.first_line(), stamp))
         live = LiveThread(meta.id, params.mode, writer, self._release, rollout_path=path, resumed=False)
         self._live[meta.id] = live
         return live
@@ -117,26 +113,6 @@ class LocalThreadStore:
     def _release(self, live: LiveThread) -> None:
         if self._live.get(live.thread_id) is live:
             del self._live[live.thread_id]
-
-
-def _first_line(params: CreateThread) -> Callable[[str], bytes]:
-    def first_line(timestamp: str) -> bytes:
-        meta: SessionMeta = params.meta
-        git = _git(params.git)
-        if git is not None:
-            meta = attrs.evolve(meta, git=git)
-        return encode_rollout_line(meta, timestamp)
-
-    return first_line
-
-
-def _git(source: GitInfo | Callable[[], GitInfo | None] | None) -> GitInfo | None:
-    if source is None or isinstance(source, GitInfo):
-        return source
-    try:
-        return source()
-    except Exception:  # facts for people; a thread must not fail for want of them
-        return None
 
 
 # --- blocking, behind the hop ------------------------------------------------------------------

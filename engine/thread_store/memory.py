@@ -15,7 +15,6 @@ from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFo
 from engine.protocol.events import UserMessage
 from engine.protocol.ids import ThreadId, parse_thread_id
 from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem, SessionMeta
-from engine.protocol.settings import GitInfo
 from engine.rollout.policy import is_known
 from engine.rollout.summary import preview_of
 from engine.thread_store.interface import (
@@ -72,12 +71,7 @@ class InMemoryThreadStore:
         if not meta.cwd:
             raise InvalidRequest("a thread needs a cwd")
         self._need_free(meta.id)
-
-        def first_line() -> SessionMeta:
-            git = params.git if params.git is None or isinstance(params.git, GitInfo) else params.git()
-            return meta if git is None else attrs.evolve(meta, git=git)
-
-        return self._register(meta.id, params, first_line)
+        return self._register(meta.id, params, params.first_line)
 
     async def resume(self, params: ResumeThread) -> ResumedThread:
         """See `ThreadStore.resume`."""
