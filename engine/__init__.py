@@ -101,7 +101,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604  # strings, all of them
+__all__ = ["__version__", *_HOME_OF]
 
 
 def __getattr__(name: str) -> object:

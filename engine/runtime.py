@@ -50,7 +50,7 @@ logger = logging.getLogger("engine")
 
 @final
 class Engine:
-    """A running engine; `open_engine` makes it. Methods may be called from any task of the Trio run it was opened in."""
+    """A running engine; `open_engine` makes it. Methods may be called from any task of its Trio run."""
 
     def __init__(self) -> None:
         raise TypeError("use `open_engine()` to get an Engine")
@@ -105,7 +105,7 @@ class Engine:
     ) -> Session:
         """Goes on with a stored thread: its id, its rollout file, or `"last"` for the newest one of this cwd.
 
-        With `any_cwd`, `"last"` means the newest of all. What `settings` leaves open is taken from the thread's last turn
+        With `any_cwd`, `"last"` means the newest of all. What `settings` leaves open comes from the thread's last turn
         (its cwd) and the configuration; `update` comes on top. A thread that already runs in this engine is returned as
         it is. Raises as `start_session`; an unknown thread is a `SessionStartError` caused by `ThreadNotFound`.
         """
@@ -131,7 +131,10 @@ class Engine:
         cwd: PathLike[str] | str | None = None,
         model_provider: str | None = None,
     ) -> ThreadId | None:
-        """The most recently updated stored thread that fits; what is `None` does not matter. `cwd` is its latest turn's."""
+        """The most recently updated stored thread that fits; what is `None` does not matter.
+
+        `cwd` is the one of its latest turn.
+        """
         query = ThreadQuery(name=name, cwd=None if cwd is None else os.fspath(cwd), model_provider=model_provider)
         found = await self._services.store.latest_thread(query)
         return None if found is None else found.thread_id
@@ -280,7 +283,7 @@ async def open_engine(
     Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
     """
     environment = dict(os.environ)
-    folder = find_home(environment) if home is None else Path(home).absolute()
+    folder = find_home(environment) if home is None else Path(os.path.abspath(home))
     configurations = _Configurations(folder, environment, dict(config or {}), ignore_user_config, strict_config)
     async with _services(configurations, store, model, api_key, grace, on_crash) as services:
         failure: BaseException | None = None

@@ -1,4 +1,4 @@
-"""What the model is told besides the conversation: the full initial context, later only what changed (session.md 4.2)."""
+"""What the model is told besides the conversation: all of it at first, later only what changed (session.md 4.2)."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _approval_text(policy: ApprovalPolicy) -> str:
         )
     texts = {
         "never": "Approval policy: `never`. Nobody can be asked; work with what is allowed.",
-        "untrusted": "Approval policy: `untrusted`. The user is asked before each command that is not known to be safe.",
+        "untrusted": "Approval policy: `untrusted`. The user is asked before each command not known to be safe.",
         "on-failure": "Approval policy: `on-failure`. The user is asked when the sandbox stopped a command.",
         "on-request": "Approval policy: `on-request`. Ask for approval by the parameters of the tool when a command "
         "needs more than the sandbox allows.",

@@ -1,4 +1,4 @@
-"""The inside of a running session: its state, and the loop that takes submissions strictly in order (session.md 3.1)."""
+"""The inside of a running session: its state, and the loop that takes submissions in order (session.md 3.1)."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class SessionCore:
             case UserTurn() as op:
                 submission.reply.answer(await self._user_turn(submission, op))
             case UpdateSettings(update):
-                await self._apply(submission, update)
+                self._apply(submission, update)
                 submission.reply.answer(None)
             case RunShell() as op:
                 submission.reply.answer(self._user_shell(submission, op))
@@ -155,11 +155,11 @@ class SessionCore:
                 await self._shut_down()
                 submission.reply.answer(None)
 
-    async def _apply(self, submission: Submission, update: SettingsUpdate | None) -> None:
+    def _apply(self, submission: Submission, update: SettingsUpdate | None) -> None:
         if update is None:
             return
         try:
-            cwd = None if update.cwd is None else await absolute_folder(update.cwd, self.configuration.cwd)
+            cwd = None if update.cwd is None else absolute_folder(update.cwd, self.configuration.cwd)
             self.configuration = self.configuration.apply(update, cwd=cwd)
         except InvalidRequest as exc:
             self.hub.emit(submission.id, ErrorEvent(str(exc), "bad_request"))
@@ -167,7 +167,7 @@ class SessionCore:
 
     async def _user_turn(self, submission: Submission, op: UserTurn) -> TurnRun:
         # Settings are committed even where the input ends up steering the active turn.
-        await self._apply(submission, op.update)
+        self._apply(submission, op.update)
         model_info = find_model(self.configuration.model, self.configuration.config)
         if model_info.is_fallback:
             self.hub.emit(
@@ -296,7 +296,7 @@ class SessionCore:
         self._receive.close()
 
 
-async def absolute_folder(path: os.PathLike[str] | str, base: str) -> str:
+def absolute_folder(path: os.PathLike[str] | str, base: str) -> str:
     """`path` made absolute on `base`. Raises `InvalidRequest` where it is no directory."""
     absolute = os.path.normpath(os.path.join(base, os.path.expanduser(os.fspath(path))))
     if not os.path.isdir(absolute):

@@ -179,9 +179,8 @@ def _merge(first: Event, second: Event) -> Event | None:
     assert isinstance(two, _Delta)
     if one.item_id != two.item_id:
         return None
-    if isinstance(one, ReasoningContentDelta) and isinstance(two, ReasoningContentDelta):
-        if one.summary_index != two.summary_index:
-            return None
+    if getattr(one, "summary_index", None) != getattr(two, "summary_index", None):
+        return None
     return Event(first.id, attrs.evolve(one, delta=one.delta + two.delta))
 
 

@@ -1,4 +1,4 @@
-"""What a resumed thread brings into its session: history, reference context, usage, window generation (session.md 2.7)."""
+"""What a resumed thread brings along: history, reference context, usage, window generation (session.md 2.7)."""
 
 from __future__ import annotations
 

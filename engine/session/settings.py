@@ -40,17 +40,17 @@ Input = str | UserInput | Sequence[UserInput]
 class SettingsUpdate:
     """Changes to a session's settings; what is `None` (or `UNSET`) stays as it is. All or nothing.
 
-    `output_schema` (a JSON Schema for the final message) holds for the one turn it is given with; the rest for that turn
-    and all later ones.
+    `output_schema` (a JSON Schema for the final message) holds for the one turn it is given with, the rest from that
+    turn on.
     """
 
     cwd: PathLike[str] | str | None = None
     model: str | None = None
     approval_policy: ApprovalPolicy | None = None
     sandbox: SandboxMode | SandboxPolicy | None = None
-    reasoning_effort: ReasoningEffort | str | None | Unset = UNSET
+    reasoning_effort: ReasoningEffort | str | Unset | None = UNSET
     reasoning_summary: ReasoningSummaryMode | str | None = None
-    service_tier: str | None | Unset = UNSET
+    service_tier: str | Unset | None = UNSET
     output_schema: JsonObject | None = None
 
 

@@ -38,13 +38,10 @@ MODEL_CHANGED = (
 
 
 async def _configuration(start: Start) -> None:
-    """cwd, configuration, settings: what everything else depends on. For a resumed thread its last cwd is the default."""
+    """cwd, configuration, settings: what everything else depends on. A resumed thread goes on in its last cwd."""
     request, services = start.request, start.services
     settings = request.settings
-    wanted = settings.cwd
-    if wanted is None:
-        wanted = start.history.cwd if start.history is not None and os.path.isdir(start.history.cwd) else os.getcwd()
-    cwd = await absolute_folder(wanted, os.getcwd())
+    cwd = _cwd(start)
     arguments = dict(settings.config)
     if settings.model_provider is not None:
         arguments["model_provider"] = settings.model_provider
@@ -54,9 +51,16 @@ async def _configuration(start: Start) -> None:
     )  # an unknown provider fails the start, not the turn
     configuration = SessionConfiguration.make(start.config, settings, cwd)
     if request.update is not None:
-        moved = None if request.update.cwd is None else await absolute_folder(request.update.cwd, cwd)
+        moved = None if request.update.cwd is None else absolute_folder(request.update.cwd, cwd)
         configuration = configuration.apply(request.update, cwd=moved)
     start.configuration = configuration
+
+
+def _cwd(start: Start) -> str:
+    wanted = start.request.settings.cwd
+    if wanted is None and start.history is not None and os.path.isdir(start.history.cwd):
+        wanted = start.history.cwd
+    return absolute_folder(wanted or os.getcwd(), os.getcwd())
 
 
 async def _stored_thread(start: Start) -> None:

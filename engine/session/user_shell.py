@@ -1,4 +1,4 @@
-"""The user's own command (`!command`): unsandboxed, in a login shell; its result goes into the history (tools.md 3.6)."""
+"""The user's own command (`!command`): unsandboxed, in a login shell; its result enters the history (tools.md 3.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children of one nursery whose failures are recorded, never raised through it (CONCURRENCY: no error crosses a nursery).
+"""Children of one nursery whose failures are recorded, never raised through it: no error of ours crosses a nursery.
 
 The first failure in time cancels the nursery; whoever opened it decides afterwards what the one error outside is.
 """

@@ -43,7 +43,6 @@ from engine.protocol.turn_items import (
 )
 from engine.session.delivery import EventHub, EventsLost, derived_events
 
-
 if TYPE_CHECKING:
     from engine.thread_store.live_thread import LiveThread
 

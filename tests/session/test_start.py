@@ -1,0 +1,143 @@
+"""What a start refuses, and that it says where and why."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+import engine
+from engine.models.scripts import reply, response, wait
+from engine.session.startup import Step, check_graph
+from tests.session.conftest import Lab
+
+
+async def test_a_cwd_that_is_no_directory_fails_the_start(lab: Lab) -> None:
+    async with lab.open() as opened:
+        for cwd, problem in ((lab.home / "nowhere", "does not exist"), (__file__, "is not a directory")):
+            with pytest.raises(engine.SessionStartError, match=problem) as caught:
+                await opened.start_session(engine.SessionSettings(cwd=cwd))
+            assert (caught.value.stage, type(caught.value.cause)) == ("configuration", engine.InvalidRequest)
+        assert opened.sessions() == ()
+
+
+async def test_an_unknown_provider_fails_the_start_and_names_the_known_ones(lab: Lab) -> None:
+    async with engine.open_engine(home=lab.home) as opened:
+        with pytest.raises(engine.SessionStartError, match="Model provider `nobody` not found") as caught:
+            await opened.start_session(lab.settings(model_provider="nobody"))
+    assert isinstance(caught.value.cause, engine.UnknownProvider)
+
+
+async def test_bad_configuration_has_file_line_column_and_key(lab: Lab) -> None:
+    (lab.home / "config.toml").write_text('model = "x"\nhide_agent_reasoning = "yes"\n')
+    with pytest.raises(engine.ConfigError) as caught:
+        async with engine.open_engine(home=lab.home):
+            pass
+    error = caught.value
+    assert (error.file, error.line, error.key) == (str(lab.home / "config.toml"), 2, "hide_agent_reasoning")
+
+
+async def test_a_missing_key_names_the_variable_and_the_other_ways(lab: Lab) -> None:
+    async with engine.open_engine(home=lab.home) as opened, opened.session(lab.settings()) as session:
+        with pytest.raises(engine.TurnFailed) as caught:
+            await session.run("go")
+    assert isinstance(caught.value.__cause__, engine.MissingCredential)
+    for hint in ("OPENAI_API_KEY", "--oss", "--model-provider scripted"):
+        assert hint in str(caught.value)
+
+
+async def test_sessions_end_with_their_engine(lab: Lab) -> None:
+    async with lab.open(response(wait())) as opened:
+        session = await opened.start_session(lab.settings())
+        turn = await session.start_turn("go")
+        await lab.model.until_waiting()
+        assert opened.sessions() == (session,)
+    await session.wait_closed()
+    with pytest.raises(engine.TurnInterrupted):
+        await turn.result()
+    with pytest.raises(engine.EngineClosed):
+        await opened.start_session()
+
+
+async def test_errors_of_the_host_leave_the_engine_as_they_came(lab: Lab) -> None:
+    async def fail(error: Exception) -> None:
+        async with lab.open() as opened:
+            await opened.start_session(lab.settings())
+            raise error
+
+    with pytest.raises(ZeroDivisionError):
+        await fail(ZeroDivisionError())
+    group = ExceptionGroup("of the host", [ValueError()])
+    with pytest.raises(ExceptionGroup) as caught:
+        await fail(group)
+    assert caught.value is group
+
+
+async def test_a_crash_is_kept_for_who_asks_and_the_others_live_on(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashed: list[tuple[engine.Session, Exception]] = []
+
+    def note(session: engine.Session, error: Exception) -> None:
+        crashed.append((session, error))
+
+    async with lab.open(reply("fine"), on_crash=note) as opened:
+        doomed = await opened.start_session(lab.settings())
+        other = await opened.start_session(lab.settings())
+        boom = RuntimeError("a bug of ours")
+
+        def fail(*_: object) -> None:
+            raise boom
+
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.session.turn.context_items", fail)
+            with pytest.raises(engine.SessionCrashed) as caught:
+                await doomed.run("go")
+        assert caught.value.__cause__ is boom
+        with pytest.raises(engine.SessionCrashed):
+            await doomed.wait_closed()
+        with pytest.raises(engine.SessionCrashed):
+            await doomed.run("again")
+        assert crashed == [(doomed, boom)]
+        assert (await other.run("go")).final_message == "fine"
+    assert "ended by an error" in caplog.text
+
+
+async def test_an_unwritable_home_does_not_stop_a_session(lab: Lab) -> None:
+    (lab.home / "sessions").write_text("in the way")
+    async with lab.session(reply("one"), reply("two")) as session:
+        async with session.turn("first") as turn:
+            events = [event.msg async for event in turn]
+            assert (await turn.result()).final_message == "one"
+        told = [msg for msg in events if "Failed to save the conversation transcript" in str(msg)]
+        assert len(told) == 1
+        (lab.home / "sessions").unlink()
+        await session.run("second")
+    assert lab.kinds().count("task_started") == 2
+    assert lab.kinds()[0] == "session_meta"
+
+
+async def test_a_cancelled_start_leaves_nothing(lab: Lab) -> None:
+    async with lab.open() as opened:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await opened.start_session(lab.settings())
+        assert scope.cancelled_caught
+        assert opened.sessions() == ()
+    assert lab.rollouts() == []
+
+
+def test_a_graph_names_each_need_before_its_step() -> None:
+    async def nothing(_: object) -> None:
+        pass
+
+    check_graph([Step("a", nothing), Step("b", nothing, needs=("a",))])
+    for graph in ([Step("b", nothing, needs=("a",))], [Step("a", nothing), Step("a", nothing)]):
+        with pytest.raises(ValueError, match="startup step"):
+            check_graph(graph)
+
+
+async def test_the_startup_trace_has_every_step(lab: Lab) -> None:
+    async with lab.session() as session:
+        names = [span.name for span in session.startup_trace.spans]
+        assert {"configuration", "model", "shell", "thread_persistence", "session"} <= set(names)
+        assert all(span.status == "ok" and span.duration >= 0 for span in session.startup_trace.spans)
