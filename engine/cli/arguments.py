@@ -16,7 +16,7 @@ __all__ = ["ExecArguments", "ServeScriptedArguments", "Usage", "VersionArguments
 SANDBOX_MODES = ("read-only", "workspace-write", "danger-full-access")
 SUBCOMMANDS = ("resume", "fork", "review")
 # Flags of `exec` that must stand before a subcommand; everything else is accepted after it as well.
-BEFORE_ONLY = ("-s", "--sandbox", "-C", "--cd", "--add-dir", "-p", "--profile", "--output-schema")
+BEFORE_ONLY = ("-s", "--sandbox", "-C", "--cd", "--add-dir", "-p", "--profile", "--output-schema", "--thread-source")
 
 
 class Usage(Exception):
@@ -73,6 +73,8 @@ class ExecArguments:
     strict_config: bool = False
     color: str = "auto"
     bypass: bool = False
+    thread_source: str | None = None
+    cyber_access_program: str | None = None
     trace_startup: str | None = None
 
     @property
@@ -223,6 +225,8 @@ def _exec_parser() -> _Parser:
         metavar="FILE[,FILE...]",
         help="images to put before the text (repeatable)",
     )
+    turn.add_argument("--thread-source", metavar="NAME", help="what started a new session; recorded with it")
+    turn.add_argument("--cyber-access-program", help=argparse.SUPPRESS)  # the SDK can pass it; nothing here heeds it
     turn.add_argument("--output-schema", metavar="FILE", help="JSON Schema that the final message must follow")
     return parser
 

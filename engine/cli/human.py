@@ -80,6 +80,7 @@ class HumanOutput:
     palette: Palette
     outcome: TurnOutcome = attrs.field(factory=TurnOutcome)
     show_reasoning: bool = True
+    workdir: str | None = attrs.field(default=None, init=False)
     _at_line_start: bool = attrs.field(default=True, init=False)
     _streaming: str | None = attrs.field(default=None, init=False)
     _streamed: set[str] = attrs.field(factory=set, init=False)
@@ -93,6 +94,7 @@ class HumanOutput:
 
     def header(self, header: Header) -> None:
         """The block of settings a run starts with."""
+        self.workdir = header.workdir
         rows = (
             ("workdir", header.workdir),
             ("model", header.model),
@@ -207,7 +209,8 @@ class HumanOutput:
 
     def _command_begin(self, msg: ExecCommandBegin) -> None:
         self._label("exec", self.palette.magenta)
-        self._line(f"{self.palette.bold(plain(_script(msg.command)))} in {plain(msg.cwd)}")
+        where = "" if msg.cwd == self.workdir else f" in {plain(self._short(msg.cwd))}"
+        self._line(f"{self.palette.bold(plain(_script(msg.command)))}{where}")
         self._shown_command = msg.call_id
 
     def _command_end(self, msg: ExecCommandEnd) -> None:
@@ -233,11 +236,19 @@ class HumanOutput:
         self._label("patch" if status == "completed" else f"patch {status}", self.palette.magenta)
         for path in sorted(item.changes):
             change = item.changes[path]
-            self._line(self.palette.bold(plain(f"{_verb(change)} {path}{_moved(change)}")))
+            self._line(self.palette.bold(plain(f"{_verb(change)} {self._short(path)}{self._moved(change)}")))
             for line in _excerpt(plain(_diff(change)), limit=10 * OUTPUT_LINES):
                 self._line(self._diff_line(line))
         if status != "completed" and item.stderr:
             self._line(self.palette.red(plain(item.stderr.rstrip("\n"))))
+
+    def _moved(self, change: FileChange) -> str:
+        target = change.move_path if isinstance(change, UpdateChange) else None
+        return f" -> {self._short(target)}" if target else ""
+
+    def _short(self, path: str) -> str:
+        """A path below the workdir, as seen from there."""
+        return path.removeprefix(f"{self.workdir}/") if self.workdir else path
 
     def _diff_line(self, line: str) -> str:
         if line.startswith("+"):
@@ -300,10 +311,6 @@ def _verb(change: FileChange) -> str:
             return "D"
         case _:
             return "M"
-
-
-def _moved(change: FileChange) -> str:
-    return f" -> {change.move_path}" if isinstance(change, UpdateChange) and change.move_path else ""
 
 
 def _diff(change: FileChange) -> str:

@@ -70,6 +70,8 @@ def prepare(
     """Makes the plan; `say` gets lines for stderr as they are due. Raises `Refused`."""
     if arguments.subcommand in ("fork", "review"):
         raise Refused(f"Error: {NOT_BUILT.format(command=arguments.subcommand)}")
+    if arguments.cyber_access_program is not None:
+        say("warning: --cyber-access-program has no effect in this engine")
     home, cwd = _folders(arguments, environment)
     overrides = _overrides(arguments, cwd)
     sandbox = "danger-full-access" if arguments.bypass else arguments.sandbox
@@ -77,6 +79,7 @@ def prepare(
     session: dict[str, object] = {
         "model": arguments.model,
         "sandbox_mode": sandbox,
+        "approval_policy": "never",
         "additional_writable_roots": list(roots) or None,
         "model_provider": _provider_flag(arguments),
     }

@@ -104,19 +104,23 @@ class _Run:
 
     async def _start(self, engine: Engine) -> Session:
         plan, arguments = self.plan, self.plan.arguments
+        config: dict[str, object] = {"approval_policy": "never"}  # so that nothing is said about another one
+        if plan.writable_roots:
+            config["additional_writable_roots"] = list(plan.writable_roots)
         settings = SessionSettings(
             cwd=plan.cwd,
             model=arguments.model,
             model_provider=plan.provider,
             approval_policy="never",
             sandbox=plan.sandbox,  # type: ignore[arg-type]  # the parser knows the three modes
-            config={"additional_writable_roots": list(plan.writable_roots)} if plan.writable_roots else {},
+            config=config,
             ephemeral=arguments.ephemeral,
             source="exec",
+            thread_source=arguments.thread_source,
         )
         began = time.perf_counter()
         session = await self._resume(engine, settings) or await engine.start_session(settings)
-        self.trace.add("session", began, time.perf_counter())
+        self.trace.add("start session", began, time.perf_counter())
         for span in session.startup_trace.spans:
             self.trace.add(f"  {span.name}", began + span.start, began + span.start + span.duration, span.status)
         return session

@@ -151,7 +151,12 @@ def test_what_the_server_is_sent(cli: Cli, mock: MockResponses, tmp_path: Path) 
     assert said[-1] == {"type": "input_text", "text": "asked\n\n<stdin>\npiped\n</stdin>"}
     assert any(part.get("image_url", "").startswith("data:image/png;base64,") for part in said)
     assert headers["originator"] == "codex_sdk_ts"
-    assert '"source":"exec"' in cli.sessions()[0].read_text().splitlines()[0].replace(" ", "")
+
+
+def test_what_is_recorded_about_where_a_session_came_from(cli: Cli) -> None:
+    assert cli.exec("--thread-source", "my-tool", *cli.script(ANSWER), "x").code == 0
+    meta = json.loads(cli.sessions()[0].read_text().splitlines()[0])["payload"]
+    assert (meta["source"], meta["thread_source"]) == ("exec", "my-tool")
 
 
 def test_the_key_of_exec(cli: Cli, mock: MockResponses) -> None:
@@ -279,7 +284,7 @@ def test_the_startup_trace(cli: Cli) -> None:
     lines = done.stderr.splitlines()
     assert lines[0].split() == ["startup", "start", "took"]
     named = [line.strip().split("  ")[0] for line in lines[1 : lines.index("user")]]
-    for step in ("import the command", "configuration and prompt", "import the engine", "open engine", "session"):
+    for step in ("import the command", "configuration and prompt", "import the engine", "open engine", "start session"):
         assert step in named
     assert "thread_persistence" in named
 
@@ -292,7 +297,7 @@ def test_the_startup_trace_beside_json_lines(cli: Cli, tmp_path: Path) -> None:
     done = cli.exec("--json", f"--trace-startup={file}", *cli.script(ANSWER), "x")
     assert (done.code, done.stderr) == (0, "")
     names = [event["name"] for event in json.loads(file.read_bytes())["traceEvents"]]
-    assert "session" in names
+    assert "start session" in names
     assert "can't" not in cli.exec("--trace-startup=/no/such/file", *cli.script(ANSWER), "x").stdout
 
 
@@ -307,6 +312,7 @@ def test_approval_policies_are_accepted_and_have_no_effect(cli: Cli) -> None:
         done = cli.exec("-c", f'approval_policy="{policy}"', *cli.script(ANSWER), "x")
         assert done.code == 0
         assert "approval: never" in done.stderr
+        assert "warning" not in done.stderr
 
 
 def test_a_megabyte_on_stdin(cli: Cli, mock: MockResponses) -> None:

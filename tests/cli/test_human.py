@@ -174,6 +174,22 @@ def test_a_failed_patch_says_why() -> None:
     assert Screen().show(whole_turn(completed(item))) == "patch failed\nA /p/f\nno such context\n"
 
 
+def test_paths_are_shown_as_seen_from_the_workdir() -> None:
+    screen = Screen()
+    screen.human.header(HEADER)
+    before = len(screen.text)
+    changes: dict[str, FileChange] = {
+        "/ws/proj/sub/new": AddChange(""),
+        "/ws/proj/a": UpdateChange("", "/ws/proj/b"),
+        "/ws/other": DeleteChange(""),
+    }
+    screen.show(whole_turn(command_begin("x"), command_end("x", "", 0), completed(FileChangeItem("call_2", changes))))
+    assert screen.text[before:].splitlines() == [
+        *("exec", "x", "exit 0 in 12 ms", "patch"),
+        *("D /ws/other", "M a -> b", "A sub/new"),
+    ]
+
+
 def test_reasoning_can_be_hidden() -> None:
     item = completed(ReasoningItem("r", ("Thinking.",)))
     assert Screen().show(whole_turn(item)) == "thinking\nThinking.\n"

@@ -180,3 +180,8 @@ def test_a_folder_that_is_none(place: Place) -> None:
 def test_a_home_that_is_none(place: Place, tmp_path: Path) -> None:
     place.home = tmp_path / "nowhere"
     assert place.refusal("p").startswith(f'Error: CODEX_HOME points to "{tmp_path / "nowhere"}"')
+
+
+def test_a_flag_of_the_sdk_that_means_nothing_here(place: Place) -> None:
+    place.plan("--cyber-access-program", "x", "go")
+    assert place.said == ["warning: --cyber-access-program has no effect in this engine"]
