@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -80,6 +80,28 @@ def _is_json_object(kind: Any) -> bool:
 
 def _is_wire(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Wire)
+
+
+def _is_array(kind: Any) -> bool:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    return origin in (list, Sequence) or (origin is tuple and arguments[1:] == (...,))
+
+
+def _structure_array(kind: Any, converter: cattrs.Converter) -> _Hook:
+    """cattrs would take a string for an array of characters, and an object for one of its keys."""
+    element = typing.get_args(kind)[0]
+    make = list if typing.get_origin(kind) is list else tuple
+    hook: _Hook | None = None
+
+    def structure(value: Any, _: Any) -> Any:
+        nonlocal hook
+        if not isinstance(value, list | tuple):
+            raise _Mismatch(f"expected an array, got {type(value).__name__}")
+        if hook is None:
+            hook = converter.get_structure_hook(element)
+        return make([hook(part, element) for part in value])
+
+    return structure
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
@@ -208,6 +230,7 @@ def converter() -> cattrs.Converter:
     made.register_structure_hook_func(_is_json_object, _json_object)
     made.register_unstructure_hook_func(_is_json_object, lambda value: value)
     made.register_unstructure_hook_func(lambda kind: kind is object, lambda value: value)
+    made.register_structure_hook_factory(_is_array, _structure_array)
     made.register_structure_hook_factory(_is_tagged_union, _untag)
     made.register_structure_hook_factory(_is_text_or, _text_or)
     made.register_structure_hook_func(lambda kind: kind == ApprovalPolicy, _approval)
