@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import resource
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -50,6 +51,7 @@ class Limits:
 class Appender:
     """Takes jobs of writers; `open_appender` makes one. Belongs to the Trio run it was opened in.
 
+    At most `open_files` handles stay open; by default a quarter of what the process may have, and never more than 1024.
     The thread starts with the first job. It is a daemon, so that a crashed host can exit, and joined by `aclose`.
     """
 
@@ -59,13 +61,16 @@ class Appender:
         files: FileOperations | None = None,
         durability: Durability = "os",
         limits: Limits = Limits(),
+        open_files: int | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.durability: Durability = durability
         self._files = files or RealFiles()
         self._limits = limits
         self._clock = clock
-        self._batches = BatchWriter(self._files, sync=durability == "fsync")
+        self._batches = BatchWriter(
+            self._files, open_files=_handle_limit() if open_files is None else open_files, sync=durability == "fsync"
+        )
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._written: queue.SimpleQueue[list[Outcome] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -242,6 +247,11 @@ async def open_appender(
         yield appender
     finally:
         await appender.aclose(grace)
+
+
+def _handle_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1024 if soft == resource.RLIM_INFINITY else max(8, min(1024, soft // 4))
 
 
 def _drain_queue(source: queue.SimpleQueue[T]) -> list[T]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchWriter", "FileState", "Job", "Outcome", "Verb"]
 
 WRITE_SIZE = 1 << 20  # bytes joined for one write
-OPEN_FILES = 64  # handles kept open; the usual limit of a process is 1024, and sessions may be more
 
 
 class Verb(Enum):
@@ -89,9 +88,12 @@ class Outcome:
 
 @final
 class BatchWriter:
-    """Writes batches. `files` are the operations to use; `sync` says whether outcomes name what has to be synced."""
+    """Writes batches with `files`. At most `open_files` handles stay open, those used last.
 
-    def __init__(self, files: FileOperations, *, sync: bool = False, open_files: int = OPEN_FILES) -> None:
+    `sync` says whether outcomes name what has to be synced.
+    """
+
+    def __init__(self, files: FileOperations, *, open_files: int, sync: bool = False) -> None:
         self._files = files
         self._sync = sync
         self._open_files = open_files

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ def head(stamp: str) -> bytes:
 
 def writer_in(folder: Path, appender: Appender, name: str = "a") -> RolloutWriter:
     return RolloutWriter(appender, str(folder / "2025" / "01" / f"{name}.jsonl"), head)
+
+
+def failing(writer: RolloutWriter) -> bool:
+    return writer.error is not None
 
 
 def our_threads() -> list[str]:
@@ -138,8 +143,7 @@ async def test_errors_stay_with_their_writer_and_the_rest_is_retried_in_order(tm
             await bad.flush()
         assert isinstance(caught.value.__cause__, OSError)
         await good.flush()
-        assert isinstance(bad.error, StoreError)
-        assert not isinstance(good.error, StoreError)
+        assert (failing(bad), failing(good)) == (True, False)
         # The turn goes on: what was tried is acknowledged, though it is not written.
         assert (heard, bad.acknowledged, bad.written) == ([1], 1, 0)
         bad.append([telling("2")])
@@ -148,7 +152,7 @@ async def test_errors_stay_with_their_writer_and_the_rest_is_retried_in_order(tm
         blocked.unlink()
         bad.append([telling("3")])
         await bad.flush()
-        assert not isinstance(bad.error, StoreError)
+        assert not failing(bad)
         assert (bad.acknowledged, bad.written, bad.queued, appender.queued) == (3, 3, 0, 0)
     assert texts(bad.path) == ["meta", "1", "2", "3"]
 
@@ -242,14 +246,14 @@ async def test_a_torn_last_line_keeps_its_bytes_and_swallows_no_item(
 
 async def test_more_files_than_handles(tmp_path: Path) -> None:
     files = FaultyFiles()
-    async with open_appender(files=files) as appender:
+    async with aclosing(Appender(files=files, open_files=10)) as appender:
         writers = [writer_in(tmp_path, appender, str(number)) for number in range(200)]
         for turn in range(3):
             for writer in writers:
                 writer.append([telling(str(turn))])
         for writer in writers:
             await writer.flush()
-        assert files.most_open <= 64
+        assert files.most_open <= 10
     assert all(texts(writer.path) == ["meta", "0", "1", "2"] for writer in writers)
 
 
