@@ -49,6 +49,11 @@ class Layer:
         """The fingerprint of the table (config.md 1.2)."""
         return fingerprint(self.table)
 
+    @property
+    def where(self) -> str:
+        """The layer as messages name it, where it has no file."""
+        return _WHERE.get(self.name, self.name)
+
     def holds(self, path: Path) -> bool:
         """Whether the layer has a value at `path`."""
         value: object = self.table
@@ -65,7 +70,7 @@ class Layer:
     def error(self, message: str, path: Path, kind: type[ConfigError] = ConfigError) -> ConfigError:
         """The error for a value of this layer: with file, line and column where there is a file."""
         if self.file is None:
-            return kind(f"{message} in {_WHERE.get(self.name, self.name)}", key=dotted(path))
+            return kind(f"{message} (set by {self.where})", key=dotted(path))
         line, column = self.file.locate(path) or (None, None)
         return kind(message, file=self.file.path, line=line, column=column, key=dotted(path))
 
@@ -99,10 +104,12 @@ class LayerStack:
 
     def error(self, message: str, path: Path, kind: type[ConfigError] = ConfigError) -> ConfigError:
         """The error for an effective value: it names the highest layer that set it, or no place for a default."""
-        for layer in reversed(self.layers):
-            if layer.holds(path):
-                return layer.error(message, path, kind)
-        return kind(message, key=dotted(path))
+        holder = self.holder(path)
+        return kind(message, key=dotted(path)) if holder is None else holder.error(message, path, kind)
+
+    def holder(self, path: Path) -> Layer | None:
+        """The highest layer that has a value at `path`."""
+        return next((layer for layer in reversed(self.layers) if layer.holds(path)), None)
 
     def get(self, *path: str) -> object:
         """The merged value at `path`, or None."""

@@ -9,6 +9,7 @@ from typing import cast
 
 from engine.config.kinds import Report
 from engine.config.layers import Layer, LayerName, LayerStack, dotted
+from engine.config.layers import Path as Key
 from engine.config.merge import Table, normalise
 from engine.config.model import Config
 from engine.config.overrides import overrides_table, plain, set_path, split_path
@@ -81,7 +82,7 @@ def load_config(
 
     unknown = _check(stack)
     if strict and unknown:
-        raise stack.error(f"unknown configuration field `{dotted(unknown[0])}`", unknown[0])
+        raise _unknown_field(stack, unknown[0])
     checked = Report()
     SESSION_ONLY.check(extra, (), checked)
     for problem in checked.problems:
@@ -101,13 +102,21 @@ def load_config(
     return config
 
 
-def _check(stack: LayerStack) -> list[tuple[str | int, ...]]:
+def _check(stack: LayerStack) -> list[Key]:
     """The paths of unknown keys. Raises `ConfigError` for the first value of a wrong type that is in effect."""
     report = Report()
     ROOT.check(stack.table, (), report)
     for problem in report.problems:
         raise stack.error(problem.message, problem.path)
     return report.unknown
+
+
+def _unknown_field(stack: LayerStack, path: Key) -> ConfigError:
+    message = f"unknown configuration field `{dotted(path)}`"
+    holder = stack.holder(path)
+    if holder is not None and holder.file is None:
+        return ConfigError(f"{message} in {holder.where}", key=dotted(path))
+    return stack.error(message, path)
 
 
 def _session_tables(session: Mapping[str, object]) -> tuple[Table, Table]:

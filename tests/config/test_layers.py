@@ -46,8 +46,8 @@ def test_an_error_names_the_highest_layer_that_set_the_value() -> None:
     error = made.error("is bad", ("t", "b", 1))
     assert str(error) == "/h/config.toml:4:3: `t.b.1`: is bad"
     assert (error.file, error.line, error.column, error.key) == ("/h/config.toml", 4, 3, "t.b.1")
-    assert str(made.error("is bad", ("a",))) == "`a`: is bad in -c/--config override"
-    assert str(made.error("is bad", ("c",))) == "`c`: is bad in the session's settings"
+    assert str(made.error("is bad", ("a",))) == "`a`: is bad (set by -c/--config override)"
+    assert str(made.error("is bad", ("c",))) == "`c`: is bad (set by the session's settings)"
     assert str(made.error("is bad", ("nowhere",))) == "`nowhere`: is bad"
     assert type(made.error("no", ("a",), UnknownProvider)) is UnknownProvider
 

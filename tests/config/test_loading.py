@@ -152,9 +152,9 @@ def test_errors_of_the_file_have_file_line_column_and_key(home: Home) -> None:
 
 
 def test_errors_elsewhere_say_where(home: Home) -> None:
-    expected = "`model`: invalid type: integer `3`, expected a string in "
-    assert str(home.refused("model = 'm'", "model=3")) == expected + "-c/--config override"
-    assert str(home.refused("model = 'm'", session={"model": 3})) == expected + "the session's settings"
+    expected = "`model`: invalid type: integer `3`, expected a string (set by "
+    assert str(home.refused("model = 'm'", "model=3")) == expected + "-c/--config override)"
+    assert str(home.refused("model = 'm'", session={"model": 3})) == expected + "the session's settings)"
     assert str(home.refused(session={"base_instructions": 3})).startswith("`base_instructions`: invalid type")
     assert "Empty segment" in str(home.refused(session={"a..b": 3}))
 

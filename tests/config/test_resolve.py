@@ -233,7 +233,7 @@ def test_choosing_a_provider(load: Any, tmp_path: Path) -> None:
     assert load(text, model_provider="scripted").provider.script == f"{tmp_path}/codex/s.toml"
     assert load("", 'openai_base_url="http://127.0.0.1:1/v1"').provider.base_url == "http://127.0.0.1:1/v1"
     unknown = refused(load, "", model_provider="nope", kind=UnknownProvider)
-    assert unknown == "Model provider `nope` not found in the session's settings"
+    assert unknown == "Model provider `nope` not found (set by the session's settings)"
     removed = refused(load, "model_provider = 'ollama-chat'", kind=UnknownProvider)
     assert removed.startswith("`ollama-chat` is no longer supported")
     assert load("model_provider = 'amazon-bedrock'").provider.id == "amazon-bedrock"

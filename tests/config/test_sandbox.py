@@ -85,7 +85,7 @@ def test_a_profile_of_ones_own_reads_only_and_says_so() -> None:
 def test_wrong_profiles(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         choice(sessionFlags=table)
-    assert caught.value.message == f"{message} in -c/--config override"
+    assert caught.value.message == f"{message} (set by -c/--config override)"
 
 
 def test_legacy_syntax_leaves_profiles_alone() -> None:
