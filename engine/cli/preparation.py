@@ -46,6 +46,7 @@ class ExecPlan:
     """Everything a run needs, looked up and checked.
 
     `overrides` are (dotted key, value) pairs, later ones winning; `provider` is set where the command line chose one.
+    Files on the command line are relative to where the program was started, `--add-dir` to `cwd`.
     """
 
     arguments: ExecArguments
@@ -72,8 +73,8 @@ def prepare(
         raise Refused(f"Error: {NOT_BUILT.format(command=arguments.subcommand)}")
     if arguments.cyber_access_program is not None:
         say("warning: --cyber-access-program has no effect in this engine")
-    home, cwd = _folders(arguments, environment)
-    overrides = _overrides(arguments, cwd)
+    home, started_in, cwd = _folders(arguments, environment)
+    overrides = _overrides(arguments, started_in)
     sandbox = "danger-full-access" if arguments.bypass else arguments.sandbox
     roots = tuple(_below(cwd, name) for name in arguments.add_dirs)
     session: dict[str, object] = {
@@ -89,10 +90,10 @@ def prepare(
         config = _load(arguments, home, cwd, overrides, session, environment)
     _check_script(arguments, config)
     prompt = _prompt(arguments, stdin, say)
-    schema = _output_schema(arguments, cwd)
+    schema = _output_schema(arguments)
     if not (arguments.skip_git_repo_check or arguments.bypass) and not in_repository(cwd):
         raise Refused(NO_REPOSITORY)
-    images = [LocalImageInput(_below(cwd, name)) for name in arguments.images]
+    images = [LocalImageInput(_below(started_in, name)) for name in arguments.images]
     provider = session["model_provider"]
     return ExecPlan(
         arguments=arguments,
@@ -115,7 +116,8 @@ class TextOut(Protocol):
     def __call__(self, line: str, /) -> None: ...
 
 
-def _folders(arguments: ExecArguments, environment: Mapping[str, str]) -> tuple[Path, str]:
+def _folders(arguments: ExecArguments, environment: Mapping[str, str]) -> tuple[Path, str, str]:
+    """The home, where the program was started, and the folder to work in."""
     try:
         home = find_home(environment)
     except ConfigError as exc:
@@ -128,14 +130,14 @@ def _folders(arguments: ExecArguments, environment: Mapping[str, str]) -> tuple[
     if not os.path.isdir(cwd):
         problem = "is not a directory" if os.path.exists(cwd) else "does not exist"
         raise Refused(f"Error: the working directory {cwd} {problem}")
-    return home, os.path.realpath(cwd)
+    return home, start, os.path.realpath(cwd)
 
 
 def _below(base: str, name: str) -> str:
     return os.path.normpath(os.path.join(base, name))
 
 
-def _overrides(arguments: ExecArguments, cwd: str) -> tuple[tuple[str, object], ...]:
+def _overrides(arguments: ExecArguments, started_in: str) -> tuple[tuple[str, object], ...]:
     made: list[tuple[str, object]] = []
     if arguments.profile is not None:
         made.append(("profile", arguments.profile))
@@ -144,7 +146,7 @@ def _overrides(arguments: ExecArguments, cwd: str) -> tuple[tuple[str, object], 
     except ConfigError as exc:
         raise Refused(f"Error parsing -c overrides: {exc}") from exc
     if arguments.script is not None:
-        made.append(("model_providers.scripted.script", _below(cwd, arguments.script)))
+        made.append(("model_providers.scripted.script", _below(started_in, arguments.script)))
     return tuple(made)
 
 
@@ -195,12 +197,12 @@ def _prompt(arguments: ExecArguments, stdin: StandardInput, say: TextOut) -> str
         raise Refused(f"Failed to read prompt from stdin: {_os_text(exc)}") from exc
 
 
-def _output_schema(arguments: ExecArguments, cwd: str) -> JsonObject | None:
+def _output_schema(arguments: ExecArguments) -> JsonObject | None:
     name = arguments.output_schema
     if name is None:
         return None
     try:
-        text = Path(cwd, name).read_bytes()
+        text = Path(name).read_bytes()
     except OSError as exc:
         raise Refused(f"Failed to read output schema file {name}: {_os_text(exc)}") from exc
     import json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -19,6 +20,7 @@ from engine.cli.signals import StopRequest, stop_on_signals
 from engine.cli.streams import Stderr, Stdout, same_terminal
 from engine.cli.terminal import Palette, colour_wanted
 from engine.cli.waterfall import chrome_trace, waterfall
+from engine.errors import EngineError
 from engine.protocol.codec import json_bytes
 from engine.protocol.events import Event, SessionConfigured, TaskComplete, TurnAborted
 from engine.protocol.profiles import SandboxPolicy, WorkspaceWrite
@@ -80,10 +82,10 @@ class _Run:
     async def _obey_stop(self, everything: trio.CancelScope) -> None:
         await self.stop.wait()
         if self.active is not None:
-            with trio.move_on_after(INTERRUPT_BOUND):
+            with trio.move_on_after(INTERRUPT_BOUND), contextlib.suppress(EngineError):
                 await self.active.interrupt()
-                return
-        everything.cancel()
+                return  # its last event ends the run
+        everything.cancel(reason="a signal asked to stop")
 
     async def _engine(self) -> None:
         plan = self.plan

@@ -93,6 +93,16 @@ def test_images_come_before_the_text(place: Place) -> None:
     assert plan.input == (LocalImageInput(str(place.project / "a.png")), LocalImageInput("/b.png"), TextInput("look"))
 
 
+def test_files_are_relative_to_where_the_program_was_started(place: Place) -> None:
+    (place.project / "schema.json").write_text("{}")
+    words = ("--output-schema", "schema.json", "-i", "a.png", "--model-provider", "scripted", "--script", "s.toml")
+    plan = place.plan("-C", "sub", *words, "--add-dir", "more", "go")
+    assert plan.output_schema == {}
+    assert plan.input[0] == LocalImageInput(str(place.project / "a.png"))
+    assert plan.config.provider.script == str(place.project / "s.toml")
+    assert plan.writable_roots == (str(place.project / "sub" / "more"),)
+
+
 def test_oss_takes_the_configured_provider(place: Place) -> None:
     assert place.plan("--oss", "go").provider == "ollama"
     (place.home / "config.toml").write_text('oss_provider = "lmstudio"\n')

@@ -1,0 +1,59 @@
+"""The run around the turn: signals that come before there is a turn, sessions that crash, what the header says."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from engine.cli.turn import _sandbox_text
+from engine.errors import SessionCrashed
+from engine.protocol.profiles import DangerFullAccess, ReadOnly, SandboxPolicy, WorkspaceWrite
+from tests.cli.running import Cli
+
+ANSWER = '[[responses]]\ntext = "the answer"\n'
+
+
+def test_a_signal_during_the_start_ends_it_quietly(cli: Cli) -> None:
+    @asynccontextmanager
+    async def slow_engine(**arguments: object) -> AsyncIterator[None]:
+        signal.raise_signal(signal.SIGINT)
+        await trio.Event().wait()
+        yield
+
+    cli.monkeypatch.setattr("engine.cli.turn.open_engine", slow_engine)
+    before = signal.getsignal(signal.SIGINT)
+    done = cli.exec("--json", *cli.script(ANSWER), "x")
+    assert (done.code, done.stdout, done.stderr) == (1, "", "")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_session_that_crashes_is_an_error_with_its_cause(cli: Cli) -> None:
+    @asynccontextmanager
+    async def broken_engine(**arguments: object) -> AsyncIterator[None]:
+        if arguments:
+            raise SessionCrashed("the session x ended by an error: oops")
+        yield
+
+    cli.monkeypatch.setattr("engine.cli.turn.open_engine", broken_engine)
+    done = cli.exec(*cli.script(ANSWER), "x")
+    assert (done.code, done.stderr) == (1, "Error: the session x ended by an error: oops\n")
+
+
+@pytest.mark.parametrize(
+    ("policy", "shown"),
+    [
+        (DangerFullAccess(), "danger-full-access"),
+        (ReadOnly(), "read-only"),
+        (WorkspaceWrite(), "workspace-write [workdir, /tmp, $TMPDIR]"),
+        (
+            WorkspaceWrite(("/more",), True, True, True),
+            "workspace-write [workdir, /more] (network access enabled)",
+        ),
+    ],
+)
+def test_the_sandbox_in_the_header(policy: SandboxPolicy, shown: str) -> None:
+    assert _sandbox_text(policy) == shown
