@@ -257,6 +257,10 @@ def _installation_id(home: Path) -> str:
         return str(uuid.uuid4())
 
 
+def _home(home: PathLike[str] | str | None, environment: Mapping[str, str]) -> Path:
+    return find_home(environment) if home is None else Path(home).absolute()
+
+
 @asynccontextmanager
 async def open_engine(
     *,
@@ -283,7 +287,7 @@ async def open_engine(
     Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
     """
     environment = dict(os.environ)
-    folder = find_home(environment) if home is None else Path(os.path.abspath(home))
+    folder = _home(home, environment)
     configurations = _Configurations(folder, environment, dict(config or {}), ignore_user_config, strict_config)
     async with _services(configurations, store, model, api_key, grace, on_crash) as services:
         failure: BaseException | None = None

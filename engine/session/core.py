@@ -64,7 +64,6 @@ class SessionCore:
     generation: int = 0
     rollout_path: str | None = None
     startup_trace: StartupTrace | None = None
-    status: str | dict[str, object] = "pending_init"
     active: TurnRun | None = None
     closed: trio.Event = attrs.field(factory=trio.Event)
     crash: SessionCrashed | None = None
@@ -192,14 +191,12 @@ class SessionCore:
         turn = make_turn(self, submission, (), model_info, kind="user_shell", host=host)
         if host is None:
             self.active = turn
-            self.status = "running"
         self.ward.start_soon("user shell", run_user_shell, turn, op.command, host, context=submission.context)
         return turn
 
     def _start(self, turn: TurnRun, submission: Submission) -> None:
         self.hub.stop_replay()
         self.active = turn
-        self.status = "running"
         self.ward.start_soon(f"turn {turn.id}", turn.run, context=submission.context)
 
     def registry(self, model_info: ModelInfo) -> ToolRegistry:
@@ -248,7 +245,6 @@ class SessionCore:
                 self.hub.record(turn.id, [marker], announce=False)
             with trio.move_on_after(FLUSH_BOUND):
                 await self.flush_quietly()
-        self.status = "interrupted" if reason == "interrupted" else {"errored": reason.capitalize()}
         self.hub.emit(
             turn.id,
             TurnAborted(turn.id, reason, completed_at=int(time.time()), duration_ms=turn.duration_ms()),
@@ -277,7 +273,6 @@ class SessionCore:
             self.hub.emit("", ErrorEvent("Failed to shutdown thread persistence", "other"))
         if error is None:
             self.hub.emit(self._shutdown_id, ShutdownComplete())
-            self.status = "shutdown"
         self._refuse_queued(outcome)
         self.hub.end(self.crash)
         self.closed.set()

@@ -48,6 +48,7 @@ from engine.protocol.turn_items import (
     WebSearchItem,
     agent_text,
 )
+from engine.session.status import PENDING, AgentStatus, status_after
 
 if TYPE_CHECKING:
     from engine.thread_store.live_thread import LiveThread
@@ -193,6 +194,7 @@ class EventHub:
 
     live: LiveThread | None = None
     show_raw_reasoning: bool = False
+    status: AgentStatus = PENDING
     _held: deque[tuple[int, Event | Callable[[], None]]] = attrs.field(factory=deque, init=False)
     _streams: list[EventStream] = attrs.field(factory=list, init=False)
     _replay: list[Event] | None = attrs.field(factory=list, init=False)
@@ -205,6 +207,11 @@ class EventHub:
         self.live = live
         if live is not None:
             live.on_acknowledged(self.release)
+
+    async def room(self) -> None:
+        """Waits while too much is queued to be written; called where waiting does no harm."""
+        if self.live is not None:
+            await self.live.room()
 
     def emit(self, submission: str, msg: EventMsg) -> None:
         """Persists (as the policy says), then delivers `msg` and the events derived from it."""
@@ -229,10 +236,12 @@ class EventHub:
         if self._over:
             return
         event = Event(submission, msg)
+        if self.live is not None:
+            self._needed = self.live.append((EventLine(msg),))
+        self.status = status_after(self.status, msg)
         if self.live is None:
             self._deliver(event)
             return
-        self._needed = self.live.append((EventLine(msg),))
         if not self._held and self._needed <= self.live.acknowledged:
             self._deliver(event)
         else:

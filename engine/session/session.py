@@ -26,6 +26,7 @@ from engine.session.turn import TurnRun
 
 if TYPE_CHECKING:
     from engine.session.core import SessionCore
+    from engine.session.status import AgentStatus
     from engine.telemetry.trace import StartupTrace
 
 __all__ = ["Session", "Turn"]
@@ -121,6 +122,12 @@ class Session:
     def rollout_path(self) -> str | None:
         """The file the thread is written to (it comes into being with the first item worth keeping)."""
         return self._core.rollout_path
+
+    @property
+    def status(self) -> AgentStatus:
+        """What the session is doing: `pending_init`, `running`, `interrupted`, `shutdown`, `{"completed": text}` or
+        `{"errored": text}`."""
+        return self._core.hub.status
 
     @property
     def startup_trace(self) -> StartupTrace:

@@ -239,6 +239,7 @@ class TurnRun:
         await self._record_user_input(self.input)
         self.core.previous_model = self.model_info.slug
         while True:
+            await self.core.hub.room()
             outcome = await sample(self)
             if outcome.last_message is not None:
                 self._last_message = outcome.last_message
@@ -279,7 +280,6 @@ class TurnRun:
         self._error = TurnFailed(message, info=info)
         self._error.__cause__ = exc
         self._last_message = None
-        self.core.status = {"errored": message}
         self.emit(ErrorEvent(message, info))
 
     async def _end(self) -> None:
@@ -309,7 +309,6 @@ class TurnRun:
     def conclude_ok(self) -> None:
         """The turn completed."""
         usage = self.core.usage
-        self.core.status = {"completed": self._last_message}
         self.conclude(
             TurnResult(
                 id=self.id,
