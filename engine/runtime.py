@@ -21,6 +21,7 @@ import trio
 from engine import __version__
 from engine.config.loading import find_home, load_config
 from engine.config.model import Config
+from engine.errors import StoreError
 from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
 from engine.models.opening import ModelPool
@@ -253,7 +254,7 @@ class _InstallationId:
 def _installation_id(home: Path) -> str:
     try:
         return resolve_installation_id(home)
-    except OSError:
+    except StoreError:
         return str(uuid.uuid4())
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from engine.models.client import ModelRequest
+from engine.config.features import beta_features
+from engine.models.base import ModelRequest
 from engine.protocol.ids import SessionId, ThreadId, TurnId, window_id
 from engine.protocol.wire import JsonObject
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from engine.session.configuration import SessionConfiguration
 
 __all__ = ["RequestFacts", "build_request"]
-
-# Advertised by default; experimental features that are on come before and after it in table order.
-BETA_FEATURES = "terminal_resize_reflow"
 
 
 @attrs.frozen(kw_only=True)
@@ -106,8 +104,10 @@ def _headers(facts: RequestFacts, turn_state: str | None) -> dict[str, str]:
         "x-client-request-id": facts.thread_id,
         "x-codex-window-id": window_id(facts.thread_id, facts.generation),
         "x-codex-turn-metadata": json.dumps(metadata, separators=(",", ":")),
-        "x-codex-beta-features": BETA_FEATURES,
     }
+    beta = beta_features(facts.configuration.config.features)
+    if beta:
+        headers["x-codex-beta-features"] = beta
     if turn_state is not None:
         headers["x-codex-turn-state"] = turn_state
     return headers
