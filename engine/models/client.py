@@ -134,6 +134,7 @@ class ResponsesClient:
 
     def _make_http(self) -> httpx2.AsyncClient:
         import ssl
+        from http.cookiejar import DefaultCookiePolicy
 
         import httpx2
 
@@ -143,7 +144,7 @@ class ResponsesClient:
         # that trusts nobody takes their place.
         secure = parts.scheme == "https" or (not local and _proxied(self._env))
         context = httpx2.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return httpx2.AsyncClient(
+        http = httpx2.AsyncClient(
             verify=context,
             trust_env=not local,
             timeout=httpx2.Timeout(connect=CONNECT_TIMEOUT, read=None, write=None, pool=None),
@@ -153,6 +154,9 @@ class ResponsesClient:
                 keepalive_expiry=KEEPALIVE,
             ),
         )
+        # One client serves many sessions: nothing a server sets in one may show up in another.
+        http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        return http
 
     async def _headers(self, request: ModelRequest) -> dict[str, str]:
         name = originator(self._env)

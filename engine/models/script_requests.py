@@ -9,20 +9,10 @@ from typing import Final
 
 from engine.errors import ScriptError
 from engine.protocol.wire import JsonObject
+from engine.rollout.boundaries import is_contextual_text
 
 __all__ = ["ScriptedRequest", "check_template", "fill"]
 
-# Messages of role `user` that the engine wrote, told by their first tag (rollout.md 5.1).
-_CONTEXT_TAGS: Final = (
-    "# agents.md instructions for ",
-    "<environment_context>",
-    "<skill>",
-    "<user_shell_command>",
-    "<turn_aborted>",
-    "<subagent_notification>",
-    "<goal_context>",
-    "<hook_prompt",
-)
 _PLACEHOLDER: Final = re.compile(r"\$\{([a-z_]+)(?:\[(-?\d+)\])?\}")
 
 
@@ -124,7 +114,8 @@ def _call_texts(item: JsonObject) -> list[str]:
 
 
 def _is_context(parts: list[str]) -> bool:
-    return any(part.lstrip().lower().startswith(_CONTEXT_TAGS) for part in parts)
+    """Whether a message of the role `user` was written by the engine (rollout.md 5.1)."""
+    return any(is_contextual_text(part) for part in parts)
 
 
 def _first(texts: tuple[str, ...], index: int) -> str:

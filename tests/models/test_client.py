@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from typing import Any
 
@@ -117,6 +118,14 @@ async def test_response_headers_are_there_before_the_events() -> None:
             assert stream.turn_state == "state"
             assert stream.headers["openai-model"] == "served"
             assert await anext(stream) == r.ServerModel("served")
+
+
+async def test_cookies_of_a_server_are_not_kept() -> None:
+    scripted = model(response(say("a"), headers={"set-cookie": "tracked=yes"}, repeat=None))
+    async with served(scripted) as (client, _):
+        await collect(client)
+        await collect(client)
+    assert "cookie" not in scripted.requests[1].headers
 
 
 async def test_a_key_is_looked_up_when_a_request_needs_it() -> None:
@@ -445,6 +454,17 @@ async def test_leaving_early_closes_the_connection_and_leaks_nothing() -> None:
 
 
 async def test_cancelled_requests_never_cost_a_pool_slot() -> None:
+    before = open_files()
+    await churn()
+    assert not open_files() - before
+
+
+def open_files() -> set[str]:
+    """Numbers of the open file descriptors; nothing where the system does not tell."""
+    return set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+
+
+async def churn() -> None:
     rng = random.Random(7)
     script_ = Script(script(response(say("x" * 64, chunk=4, interval=0.001), repeat=None)).responses, scope="model")
     async with served(ScriptedModel(script_), max_connections=4) as (client, server):

@@ -17,8 +17,11 @@ from engine.models.script_player import ScriptExhausted, ScriptMismatch
 from engine.models.script_requests import ScriptedRequest
 from engine.models.scripted import ScriptedModel
 from engine.models.scripts import (
+    CallFunction,
+    CallTool,
     Expect,
     Garbage,
+    Incomplete,
     Say,
     ScriptedResponse,
     When,
@@ -26,6 +29,7 @@ from engine.models.scripts import (
     custom,
     cut,
     delay,
+    event,
     failed,
     http_error,
     patch,
@@ -83,6 +87,8 @@ async def test_all_kinds_of_items() -> None:
                 say("Looking around", chunk=7),
                 call("exec_command", cmd="ls", yield_time_ms=5),
                 custom("apply_patch", "*** Begin"),
+                CallTool("apply_patch", "*** Begin", "mine", chunk=5),
+                CallFunction("search", "no json", "theirs", "mcp"),
                 Say("Done."),
                 usage(100, 20, cached=10, reasoning=5),
                 end_turn=True,
@@ -98,12 +104,15 @@ async def test_all_kinds_of_items() -> None:
             name="exec_command", arguments='{"cmd":"ls","yield_time_ms":5}', call_id="call_x1_2", id="fc_x1_2"
         ),
         CustomToolCall(call_id="call_x1_3", name="apply_patch", input="*** Begin", id="ctc_x1_3"),
-        Message("assistant", (OutputText("Done."),), phase="final_answer", id="msg_x1_4"),
+        CustomToolCall(call_id="mine", name="apply_patch", input="*** Begin", id="ctc_x1_4"),
+        FunctionCall(name="search", namespace="mcp", arguments="no json", call_id="theirs", id="fc_x1_5"),
+        Message("assistant", (OutputText("Done."),), phase="final_answer", id="msg_x1_6"),
     ]
     assert [event.delta for event in events if isinstance(event, r.TextDelta)] == ["Looking", " around", "Done."]
     assert [event for event in events if isinstance(event, r.ReasoningTextDelta)] == [
         r.ReasoningTextDelta("rs_x1_0", "raw", 0)
     ]
+    assert [event.delta for event in events if isinstance(event, r.CustomInputDelta)] == ["*** B", "egin"]
     assert events[-1] == r.Completed("resp_x1", TokenUsage(100, 10, 20, 5, 120), end_turn=True)
 
 
@@ -317,6 +326,8 @@ async def test_a_cancelled_wait_leaves_nothing() -> None:
 # --- failures, in process and over the network ----------------------------------------------------
 
 FAILURES: list[Any] = [
+    event({"type": "response.future"}),
+    response(Incomplete()),
     response(say("a"), cut("end")),
     response(say("a"), cut("drop")),
     response(cut("drop")),
