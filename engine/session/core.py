@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -148,7 +149,7 @@ class SessionCore:
             case Interrupt(turn_id):
                 if self.active is not None and turn_id in (None, self.active.id):
                     await self.abort("interrupted")
-                submission.reply.answer(None)
+                self.hub.then(functools.partial(submission.reply.answer, None))  # `turn_aborted` is out by then
             case Shutdown():
                 self._shutdown_id = submission.id
                 await self._shut_down()
