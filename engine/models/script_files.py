@@ -9,12 +9,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import attrs
 
 from engine.errors import ProtocolError, ScriptError
-from engine.models.script_requests import check_template
+from engine.models.script_requests import check_templates
+from engine.models.script_tables import Table
 from engine.models.scripts import (
     DEFAULT_CHUNK,
     CallFunction,
@@ -43,9 +44,6 @@ from engine.protocol.wire import JsonObject
 
 __all__ = ["load_script", "parse_script"]
 
-T = TypeVar("T")
-_NAMES: Final = {str: "a string", int: "an integer", bool: "true or false", dict: "a table", list: "an array"}
-
 
 def load_script(path: PathLike[str] | str) -> Script:
     """The script in a file: JSON lines if it ends in `.jsonl` or `.json`, else TOML. Blocks; raises `ScriptError`."""
@@ -73,7 +71,7 @@ def _from_toml(text: str, source: str) -> Script:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ScriptError(f"{source}: {exc}") from exc
-    return _script(_Table(table, f"{source}: "))
+    return _script(Table(table, f"{source}: "))
 
 
 def _from_jsonl(text: str, source: str) -> Script:
@@ -93,11 +91,11 @@ def _from_jsonl(text: str, source: str) -> Script:
         if value.get("dir", "model") != "model":
             continue  # a recorded transcript: what clients said is not the model's business
         if "script" in value:
-            header = _Table(_Table(value, where).take("script", dict), f"{where}script.")
+            header = Table(Table(value, where).take("script", dict), f"{where}script.")
             options, defaults = _options(header)
             header.end()
             continue
-        table = _Table(value, where)
+        table = Table(value, where)
         table.drop("dir", "n")
         found.append(_response(table, defaults))
     return attrs.evolve(options, responses=tuple(found))
@@ -108,93 +106,7 @@ class _Defaults:
     template: bool = False
 
 
-class _Table:
-    """A table that is read key by key; what nobody read is an error."""
-
-    def __init__(self, content: Mapping[str, object], where: str) -> None:
-        self._left = dict(content)
-        self.where = where
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._left
-
-    def fail(self, message: str) -> ScriptError:
-        """The error to raise for something wrong in this table."""
-        return ScriptError(f"{self.where.rstrip('.: ')}: {message}")
-
-    def drop(self, *keys: str) -> None:
-        """Forgets keys that mean nothing here."""
-        for key in keys:
-            self._left.pop(key, None)
-
-    def pop(self, key: str) -> object:
-        """The value of a key that is there, of whatever kind."""
-        return self._left.pop(key)
-
-    def take(self, key: str, kind: type[T]) -> T:
-        """The value of a key that must be there."""
-        if key not in self._left:
-            raise self.fail(f"`{key}` is missing")
-        value = self._left.pop(key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.fail(f"`{key}` must be {_NAMES[kind]}")
-        return value
-
-    def get(self, key: str, kind: type[T]) -> T | None:
-        """The value of a key that may be there."""
-        return self.take(key, kind) if key in self._left else None
-
-    def number(self, key: str) -> float | None:
-        """Seconds: an integer or a float, not negative."""
-        if key not in self._left:
-            return None
-        value = self._left.pop(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise self.fail(f"`{key}` must be a number of seconds, 0 or more")
-        return float(value)
-
-    def count(self, key: str, least: int = 0) -> int | None:
-        """An integer, at least `least`."""
-        value = self.get(key, int)
-        if value is not None and value < least:
-            raise self.fail(f"`{key}` must be at least {least}")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A string, or an array of strings."""
-        if key not in self._left:
-            return ()
-        value = self._left.pop(key)
-        if isinstance(value, str):
-            return (value,)
-        if isinstance(value, list) and all(isinstance(one, str) for one in value):
-            return tuple(value)
-        raise self.fail(f"`{key}` must be a string or an array of strings")
-
-    def strings(self, key: str) -> dict[str, str]:
-        """A table of strings; numbers are written out."""
-        content = self.get(key, dict) or {}
-        if not all(isinstance(value, str | int | float) for value in content.values()):
-            raise self.fail(f"`{key}` must be a table of strings")
-        return {str(name): str(value) for name, value in content.items()}
-
-    def tables(self, key: str) -> list[_Table]:
-        """An array of tables."""
-        found = []
-        for position, value in enumerate(self.get(key, list) or []):
-            where = f"{self.where}{key}[{position}]."
-            if not isinstance(value, dict):
-                raise ScriptError(f"{where.rstrip('.')}: must be a table")
-            found.append(_Table(value, where))
-        return found
-
-    def end(self) -> None:
-        """Raises `ScriptError` if a key is left."""
-        if self._left:
-            raise self.fail(f"unknown key `{next(iter(self._left))}`")
-
-
-def _options(table: _Table) -> tuple[Script, _Defaults]:
+def _options(table: Table) -> tuple[Script, _Defaults]:
     scope = table.get("scope", str) or "thread"
     if scope not in ("thread", "model"):
         raise table.fail('`scope` must be "thread" or "model"')
@@ -204,13 +116,13 @@ def _options(table: _Table) -> tuple[Script, _Defaults]:
             (),
             name=table.get("name", str) or "script",
             scope="thread" if scope == "thread" else "model",
-            usage=None if usage is None else _usage(_Table(usage, f"{table.where}usage.")),
+            usage=None if usage is None else _usage(Table(usage, f"{table.where}usage.")),
         ),
         _Defaults(template=bool(table.get("template", bool))),
     )
 
 
-def _script(table: _Table) -> Script:
+def _script(table: Table) -> Script:
     options, defaults = _options(table)
     found = [_response(one, defaults) for one in table.tables("responses")]
     for number, turn in enumerate(table.tables("turns"), 1):
@@ -226,9 +138,9 @@ def _script(table: _Table) -> Script:
     return attrs.evolve(options, responses=tuple(found))
 
 
-def _response(table: _Table, defaults: _Defaults) -> ScriptedResponse:
+def _response(table: Table, defaults: _Defaults) -> ScriptedResponse:
     if "reply" in table:
-        reply = _Table(table.take("reply", dict), f"{table.where}reply.")
+        reply = Table(table.take("reply", dict), f"{table.where}reply.")
         made = _recorded(reply)
         reply.end()
         steps, headers, raw = made.steps, dict(made.headers), made.raw
@@ -244,7 +156,7 @@ def _response(table: _Table, defaults: _Defaults) -> ScriptedResponse:
     if not raw:
         steps += tuple(_steps(table))
     if usage is not None:
-        steps = (_usage(_Table(usage, f"{table.where}usage.")), *steps)
+        steps = (_usage(Table(usage, f"{table.where}usage.")), *steps)
     table.end()
     if not steps and not raw:
         raise table.fail("a response needs a step")
@@ -258,7 +170,7 @@ def _response(table: _Table, defaults: _Defaults) -> ScriptedResponse:
         raise table.fail(str(exc)) from exc
 
 
-def _steps(table: _Table) -> list[Step]:
+def _steps(table: Table) -> list[Step]:
     found: list[Step] = []
     if any(kind in table for kind in _STEPS):
         found.append(_step(table))
@@ -268,7 +180,7 @@ def _steps(table: _Table) -> list[Step]:
     return found
 
 
-def _repeat(table: _Table) -> int | None:
+def _repeat(table: Table) -> int | None:
     if "repeat" not in table:
         return 1
     value = table.pop("repeat")
@@ -279,11 +191,11 @@ def _repeat(table: _Table) -> int | None:
     raise table.fail("`repeat` must be true or a number of at least 1")
 
 
-def _when(table: _Table) -> When:
+def _when(table: Table) -> When:
     content = table.get("when", dict)
     if content is None:
         return When()
-    inner = _Table(content, f"{table.where}when.")
+    inner = Table(content, f"{table.where}when.")
     made = When(
         user_turn=inner.count("user_turn", 1),
         step=inner.count("step", 1),
@@ -295,11 +207,11 @@ def _when(table: _Table) -> When:
     return made
 
 
-def _expect(table: _Table) -> Expect:
+def _expect(table: Table) -> Expect:
     content = table.get("expect", dict)
     if content is None:
         return Expect()
-    inner = _Table(content, f"{table.where}expect.")
+    inner = Table(content, f"{table.where}expect.")
     made = Expect(
         user_text=inner.get("user_text", str),
         tool_output=inner.get("tool_output", str),
@@ -312,7 +224,7 @@ def _expect(table: _Table) -> Expect:
     return made
 
 
-def _usage(table: _Table) -> Usage:
+def _usage(table: Table) -> Usage:
     made = Usage(
         input=table.count("input") or 0,
         cached=table.count("cached") or 0,
@@ -324,11 +236,11 @@ def _usage(table: _Table) -> Usage:
     return made
 
 
-def _usage_step(table: _Table) -> Step:
-    return _usage(_Table(table.take("usage", dict), f"{table.where}usage."))
+def _usage_step(table: Table) -> Step:
+    return _usage(Table(table.take("usage", dict), f"{table.where}usage."))
 
 
-def _recorded(reply: _Table) -> ScriptedResponse:
+def _recorded(reply: Table) -> ScriptedResponse:
     """A recorded reply: raw events (`"WAIT"` holds the stream), or a plain HTTP answer."""
     if "status" in reply:
         status = reply.take("status", int)
@@ -347,7 +259,7 @@ def _recorded(reply: _Table) -> ScriptedResponse:
     return ScriptedResponse(tuple(steps), headers=reply.strings("headers"), raw=True)
 
 
-def _step(table: _Table) -> Step:
+def _step(table: Table) -> Step:
     kinds = [kind for kind in _STEPS if kind in table]
     if not kinds:
         raise table.fail(f"a step needs one of: {', '.join(_STEPS)}")
@@ -356,8 +268,8 @@ def _step(table: _Table) -> Step:
     return _STEPS[kinds[0]](table)
 
 
-def _say(key: str, phase: str) -> Callable[[_Table], Step]:
-    def made(table: _Table) -> Step:
+def _say(key: str, phase: str) -> Callable[[Table], Step]:
+    def made(table: Table) -> Step:
         text = table.take(key, str)
         chosen = table.get("phase", str) if key == "text" else None
         return Say(text, chosen or phase, table.count("chunk", 1) or DEFAULT_CHUNK, table.number("interval") or 0.0)
@@ -365,7 +277,7 @@ def _say(key: str, phase: str) -> Callable[[_Table], Step]:
     return made
 
 
-def _reason(table: _Table) -> Step:
+def _reason(table: Table) -> Step:
     return Reason(
         table.texts("reasoning"),
         table.get("raw", str),
@@ -375,7 +287,7 @@ def _reason(table: _Table) -> Step:
     )
 
 
-def _call(table: _Table) -> Step:
+def _call(table: Table) -> Step:
     name = table.take("call", str)
     arguments = table.pop("arguments") if "arguments" in table else {}
     if not isinstance(arguments, dict | str):
@@ -383,46 +295,46 @@ def _call(table: _Table) -> Step:
     return CallFunction(name, arguments, table.get("call_id", str), table.get("namespace", str))
 
 
-def _custom(table: _Table) -> Step:
+def _custom(table: Table) -> Step:
     name = table.take("custom", str)
     return CallTool(name, table.take("input", str), table.get("call_id", str), table.count("chunk", 1) or 0)
 
 
-def _shell(table: _Table) -> Step:
+def _shell(table: Table) -> Step:
     return Shell(table.take("shell", str), table.get("call_id", str))
 
 
-def _patch(table: _Table) -> Step:
+def _patch(table: Table) -> Step:
     return Patch(table.take("patch", str), table.get("call_id", str))
 
 
-def _delay(table: _Table) -> Step:
+def _delay(table: Table) -> Step:
     return Delay(table.number("delay") or 0.0)
 
 
-def _wait(table: _Table) -> Step:
+def _wait(table: Table) -> Step:
     if not table.take("wait", bool):
         raise table.fail("`wait` can only be true")
     return Wait()
 
 
-def _failed(table: _Table) -> Step:
+def _failed(table: Table) -> Step:
     value = table.pop("failed")
     if isinstance(value, str):
         return Failed(value, table.get("message", str) or "")
     if not isinstance(value, dict):
         raise table.fail("`failed` must be a code, or a table with `code` and `message`")
-    inner = _Table(value, f"{table.where}failed.")
+    inner = Table(value, f"{table.where}failed.")
     made = Failed(inner.get("code", str), inner.get("message", str) or "")
     inner.end()
     return made
 
 
-def _incomplete(table: _Table) -> Step:
+def _incomplete(table: Table) -> Step:
     return Incomplete(table.take("incomplete", str))
 
 
-def _cut(table: _Table) -> Step:
+def _cut(table: Table) -> Step:
     value = table.pop("cut")
     if value is True or value == "drop":
         return Cut("drop")
@@ -431,16 +343,16 @@ def _cut(table: _Table) -> Step:
     raise table.fail('`cut` must be true, "drop" or "end"')
 
 
-def _garbage(table: _Table) -> Step:
+def _garbage(table: Table) -> Step:
     return Garbage(table.take("garbage", str))
 
 
-def _event(table: _Table) -> Step:
+def _event(table: Table) -> Step:
     return RawEvent(table.take("event", dict))
 
 
-def _error(table: _Table) -> Step:
-    inner = _Table(table.take("error", dict), f"{table.where}error.")
+def _error(table: Table) -> Step:
+    inner = Table(table.take("error", dict), f"{table.where}error.")
     status = inner.take("status", int)
     if not 100 <= status <= 599:
         raise inner.fail("`status` must be an HTTP status")
@@ -459,7 +371,7 @@ def _error(table: _Table) -> Step:
     return HttpAnswer(status, body, headers)
 
 
-_STEPS: Final[Mapping[str, Callable[[_Table], Step]]] = {
+_STEPS: Final[Mapping[str, Callable[[Table], Step]]] = {
     "text": _say("text", "final_answer"),
     "commentary": _say("commentary", "commentary"),
     "reasoning": _reason,
@@ -481,15 +393,4 @@ _STEPS: Final[Mapping[str, Callable[[_Table], Step]]] = {
 
 def _check_templates(step: Step) -> None:
     for value in attrs.asdict(step, recurse=False).values():
-        _check_texts(value)
-
-
-def _check_texts(value: object) -> None:
-    if isinstance(value, str):
-        check_template(value)
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            _check_texts(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            _check_texts(part)
+        check_templates(value)

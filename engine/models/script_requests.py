@@ -11,7 +11,7 @@ from engine.errors import ScriptError
 from engine.protocol.wire import JsonObject
 from engine.rollout.boundaries import is_contextual_text
 
-__all__ = ["ScriptedRequest", "check_template", "fill"]
+__all__ = ["ScriptedRequest", "check_template", "check_templates", "fill"]
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([a-z_]+)(?:\[(-?\d+)\])?\}")
 
@@ -145,6 +145,18 @@ def check_template(text: str) -> None:
         if name not in _LISTS and (index is not None or name not in _PLAIN):
             known = ", ".join(sorted({*_PLAIN, *_LISTS}))
             raise ScriptError(f"unknown placeholder {found[0]}; known are: {known}")
+
+
+def check_templates(value: object) -> None:
+    """`check_template` for all texts in a JSON value."""
+    if isinstance(value, str):
+        check_template(value)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            check_templates(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            check_templates(part)
 
 
 def fill(text: str, request: ScriptedRequest) -> str:
