@@ -26,6 +26,8 @@ def image_data_url(path: str) -> str:
         found = os.stat(path)
     except OSError as exc:
         raise ToolError(f"unable to locate image at `{path}`: {exc.strerror}") from exc
+    except ValueError as exc:  # a NUL, or what is no text
+        raise ToolError(f"unable to locate image at `{path}`: {exc}") from exc
     if not stat.S_ISREG(found.st_mode):
         raise ToolError(f"image path `{path}` is not a file")
     if found.st_size > MAX_IMAGE_BYTES:

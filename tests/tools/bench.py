@@ -18,7 +18,7 @@ from engine.protocol.ids import ThreadId, TurnId
 from engine.protocol.items import CustomToolCall, FunctionCall
 from engine.protocol.settings import ApprovalPolicy, TruncationPolicy
 from engine.tools.apply_patch import TurnDiffTracker
-from engine.tools.approvals import ApprovalRequest, Decision
+from engine.tools.approvals import ApprovalRequest, Approver, Decision
 from engine.tools.base import Enforcement, ToolContext, ToolHandler, ToolOutput
 from engine.tools.registry import ToolRegistry, dispatch
 
@@ -68,6 +68,7 @@ class Bench:
         allow_login_shell: bool = True,
         model_sees_images: bool = True,
         model_sees_original_detail: bool = False,
+        approve: Approver | None = None,
     ) -> ToolContext:
         """Makes the context of the turn anew."""
         self._context = ToolContext(
@@ -77,7 +78,7 @@ class Bench:
             truncation=truncation or TruncationPolicy("tokens", 10_000),
             enforcement=Enforcement(refusal),
             approval_policy=approval_policy,
-            approve=self.approvals,
+            approve=approve or self.approvals,
             environment=self.env,
             shell=BASH,
             allow_login_shell=allow_login_shell,
