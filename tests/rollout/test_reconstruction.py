@@ -182,6 +182,9 @@ def test_a_compaction_without_history_keeps_the_newest_user_messages() -> None:
 
 
 words = st.sampled_from(
+    ["S1", "S2", "S3", "E1", "E2", "E3", "M", "C1", "C2", "C3", "U1", "U2", "A1"]
+    + ["k", "K[X]", "K[Y,Z]", "K[]", "R0", "R1", "R2", "R9"]
+)
     [
         "S1",
         "S2",
