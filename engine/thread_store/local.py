@@ -91,8 +91,7 @@ class LocalThreadStore:
         if not isinstance(thread, Path):
             thread = parse_thread_id(thread)
             live = self._live.get(thread)
-            if live is not None and not live.resumed and live.rollout_path is not None:
-                # Its file may be minutes old or not there at all: no need to search.
+            if live is not None and live.rollout_path is not None:
                 return await self._hop(_load_live, Path(live.rollout_path), thread)
         return await self._hop(_load, self.home, thread)
 
@@ -118,38 +117,35 @@ class LocalThreadStore:
 # --- blocking, behind the hop ------------------------------------------------------------------
 
 
-def _not_found(thread_id: ThreadId) -> ThreadNotFound:
-    return ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id)
+def _path(home: Path, thread: ThreadId | Path) -> Path:
+    """Where a thread is stored. Raises `ThreadNotFound`."""
+    path = thread.absolute() if isinstance(thread, Path) else find_rollout(home, thread)
+    if path is None:
+        raise ThreadNotFound(f"no rollout found for thread id {thread}", thread=str(thread))
+    return path
 
 
 def _load(home: Path, thread: ThreadId | Path) -> StoredHistory:
-    if isinstance(thread, Path):
-        return load_rollout(thread.absolute())
-    path = find_rollout(home, thread)
-    if path is None:
-        raise _not_found(thread)
-    return load_rollout(path)
+    return load_rollout(_path(home, thread))
 
 
 def _load_live(path: Path, thread_id: ThreadId) -> StoredHistory:
     try:
         return load_rollout(path)
     except ThreadNotFound as exc:
-        raise _not_found(thread_id) from exc
+        raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id) from exc
 
 
 def _open(home: Path, thread: ThreadId | Path, history: StoredHistory | None) -> StoredHistory:
-    """Loads what was not loaded before, and looks whether the file can be appended to."""
-    if history is None or history.path is None:
-        history = _load(home, thread)
-    assert history.path is not None
+    """Looks whether the file can be appended to, and loads what was not loaded before."""
+    path = _path(home, thread) if history is None or history.path is None else Path(history.path)
     try:
-        os.close(os.open(history.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
     except FileNotFoundError as exc:
-        raise _not_found(history.thread_id) from exc
+        raise ThreadNotFound(f"no rollout found at {path}", thread=str(path)) from exc
     except OSError as exc:
-        raise StoreError(f"failed to resume local thread recorder: {exc}") from exc
-    return history
+        raise StoreError(f"thread-store internal error: failed to resume local thread recorder: {exc}") from exc
+    return load_rollout(path) if history is None or history.path is None else history
 
 
 def _find(home: Path, thread_id: ThreadId) -> StoredThread | None:

@@ -181,34 +181,9 @@ def test_a_compaction_without_history_keeps_the_newest_user_messages() -> None:
     assert texts(legacy_compaction([user_message("PREFIX\nx")], "s")) == ["PREFIX\nx", "s"]
 
 
-words = st.sampled_from(
-    ["S1", "S2", "S3", "E1", "E2", "E3", "M", "C1", "C2", "C3", "U1", "U2", "A1"]
-    + ["k", "K[X]", "K[Y,Z]", "K[]", "R0", "R1", "R2", "R9"]
-)
-    [
-        "S1",
-        "S2",
-        "S3",
-        "E1",
-        "E2",
-        "E3",
-        "M",
-        "C1",
-        "C2",
-        "C3",
-        "U1",
-        "U2",
-        "A1",
-        "k",
-        "K[X]",
-        "K[Y,Z]",
-        "K[]",
-        "R0",
-        "R1",
-        "R2",
-        "R9",
-    ]
-)
+TURN_WORDS = ["S1", "S2", "S3", "E1", "E2", "E3", "M", "C1", "C2", "C3", "U1", "U2", "A1"]
+OTHER_WORDS = ["k", "K[X]", "K[Y,Z]", "K[]", "R0", "R1", "R2", "R9"]
+words = st.sampled_from([*TURN_WORDS, *OTHER_WORDS])
 
 
 @given(st.lists(words, max_size=20))

@@ -264,7 +264,7 @@ async def test_a_file_that_cannot_be_written_is_not_resumed(store: LocalThreadSt
     history = await store.load_history(thread_id)
     path.unlink()
     path.mkdir()
-    with pytest.raises(StoreError, match=r"^failed to resume local thread recorder: .*Is a directory"):
+    with pytest.raises(StoreError, match=r"failed to resume local thread recorder: .*Is a directory"):
         await store.resume(ResumeThread(thread=thread_id, history=history))
     assert store.live_threads() == ()
 
@@ -295,6 +295,7 @@ async def test_a_thread_can_be_resumed_by_path_and_with_a_history(store: LocalTh
     assert resumed.live.thread_id == thread_id
     with pytest.raises(ConflictError):
         await store.resume(ResumeThread(thread=elsewhere))
+    assert (await store.load_history(thread_id)).path == str(elsewhere)  # that of the live thread
     await resumed.live.shutdown()
     short = attrs.evolve(resumed.history, items=())
     again = await store.resume(ResumeThread(thread=thread_id, history=short))
@@ -303,7 +304,7 @@ async def test_a_thread_can_be_resumed_by_path_and_with_a_history(store: LocalTh
     await again.live.shutdown()
     assert texts(elsewhere) == ["meta", "one", "two"]
     elsewhere.unlink()
-    with pytest.raises(ThreadNotFound, match=f"no rollout found for thread id {thread_id}"):
+    with pytest.raises(ThreadNotFound, match=f"no rollout found at {elsewhere}"):
         await store.resume(ResumeThread(thread=thread_id, history=short))
     assert store.live_threads() == ()
 
