@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["ExecPlan", "Refused", "StandardInput", "prepare"]
 
 DEFAULT_OSS_PROVIDER = "ollama"
+# What the local servers call the model that `--oss` means where none is named.
+OSS_MODELS: Mapping[str, str] = {"ollama": "gpt-oss:20b", "lmstudio": "openai/gpt-oss-20b"}
 NOT_BUILT = "`engine exec {command}` is not built yet; `engine exec` and `engine exec resume` are"
 NO_REPOSITORY = "Not inside a trusted directory and --skip-git-repo-check was not specified."
 
@@ -45,7 +47,7 @@ class StandardInput(Protocol):
 class ExecPlan:
     """Everything a run needs, looked up and checked.
 
-    `overrides` are (dotted key, value) pairs, later ones winning; `provider` is set where the command line chose one.
+    `overrides` are (dotted key, value) pairs, later ones winning; `model` and `provider` are what the command line chose.
     Files on the command line are relative to where the program was started, `--add-dir` to `cwd`.
     """
 
@@ -53,6 +55,7 @@ class ExecPlan:
     home: Path
     cwd: str
     overrides: tuple[tuple[str, object], ...]
+    model: str | None
     provider: str | None
     sandbox: str | None
     writable_roots: tuple[str, ...]
@@ -86,7 +89,9 @@ def prepare(
     }
     config = _load(arguments, home, cwd, overrides, session, environment)
     if arguments.oss and arguments.model_provider is None:
-        session["model_provider"] = config.oss_provider or DEFAULT_OSS_PROVIDER
+        local = config.oss_provider or DEFAULT_OSS_PROVIDER
+        session["model_provider"] = local
+        session["model"] = arguments.model or config.model or OSS_MODELS.get(local)
         config = _load(arguments, home, cwd, overrides, session, environment)
     _check_script(arguments, config)
     prompt = _prompt(arguments, stdin, say)
@@ -94,12 +99,13 @@ def prepare(
     if not (arguments.skip_git_repo_check or arguments.bypass) and not in_repository(cwd):
         raise Refused(NO_REPOSITORY)
     images = [LocalImageInput(_below(started_in, name)) for name in arguments.images]
-    provider = session["model_provider"]
+    model, provider = session["model"], session["model_provider"]
     return ExecPlan(
         arguments=arguments,
         home=home,
         cwd=cwd,
         overrides=overrides,
+        model=model if isinstance(model, str) else None,
         provider=provider if isinstance(provider, str) else None,
         sandbox=sandbox,
         writable_roots=roots,

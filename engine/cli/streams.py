@@ -49,7 +49,8 @@ class Stderr:
     """Stderr for people. What goes wrong with it is not worth ending a run."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = sys.stderr if stream is None else stream
+        # A process may be started without a stderr; then nobody listens.
+        self.stream: TextIO = stream or sys.stderr or io.StringIO()
         if isinstance(self.stream, io.TextIOWrapper):
             self.stream.reconfigure(errors="backslashreplace")
 

@@ -111,7 +111,7 @@ class _Run:
             config["additional_writable_roots"] = list(plan.writable_roots)
         settings = SessionSettings(
             cwd=plan.cwd,
-            model=arguments.model,
+            model=plan.model,
             model_provider=plan.provider,
             approval_policy="never",
             sandbox=plan.sandbox,  # type: ignore[arg-type]  # the parser knows the three modes

@@ -104,10 +104,14 @@ def test_files_are_relative_to_where_the_program_was_started(place: Place) -> No
 
 
 def test_oss_takes_the_configured_provider(place: Place) -> None:
-    assert place.plan("--oss", "go").provider == "ollama"
+    plan = place.plan("--oss", "go")
+    assert (plan.provider, plan.model) == ("ollama", "gpt-oss:20b")
+    assert place.plan("--oss", "-m", "mine", "go").model == "mine"
+    assert place.plan("--oss", "-c", "model=mine", "go").config.model == "mine"
     (place.home / "config.toml").write_text('oss_provider = "lmstudio"\n')
     plan = place.plan("--oss", "go")
     assert (plan.provider, plan.config.model_provider_id) == ("lmstudio", "lmstudio")
+    assert plan.model == "openai/gpt-oss-20b"
     assert "give one of them" in place.refusal("--oss", "--model-provider", "openai", "go")
 
 

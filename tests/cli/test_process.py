@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,16 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(cli: Cli) -> None:
         assert process.stderr.read() == b"Reading additional input from stdin...\n"
         assert process.wait(30) == 1
         process.stderr.close()
+
+
+def test_a_process_without_streams(cli: Cli, tmp_path: Path) -> None:
+    words = " ".join(cli.script('[[responses]]\ntext = "the answer"\n'))
+    last = tmp_path / "last"
+    line = f"exec {sys.executable} -P -m engine exec {words} -o {last} x <&- >&- 2>&-"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=cli.project, env={**os.environ, "CODEX_HOME": str(cli.home)}, check=False
+    )
+    assert (done.returncode, last.read_text()) == (0, "the answer")
 
 
 def run_at_terminal(cli: Cli, *words: str, stdout: int | None = None) -> tuple[int, bytes, bytes]:
