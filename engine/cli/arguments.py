@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from engine.cli.words import first_positional, settle_trace_flag, split_words
+
 __all__ = ["ExecArguments", "ServeScriptedArguments", "Usage", "VersionArguments", "parse"]
 
 SANDBOX_MODES = ("read-only", "workspace-write", "danger-full-access")
@@ -336,9 +338,9 @@ def parse(words: Sequence[str]) -> ExecArguments | ServeScriptedArguments | Vers
 
 def _parse_exec(words: list[str]) -> ExecArguments:
     parser = _exec_parser()
-    words = _settle_trace_flag(words)
+    words = settle_trace_flag(words)
     made = argparse.Namespace(overrides=[])
-    at = _first_positional(words, parser)
+    at = first_positional(words, parser)
     if at is None or words[at] not in SUBCOMMANDS:
         _parse_into(made, parser, words, ("prompt",))
         return _arguments(made, None)
@@ -352,7 +354,7 @@ def _parse_into(
     made: argparse.Namespace, parser: argparse.ArgumentParser, words: list[str], names: tuple[str, ...]
 ) -> None:
     """Flags may stand between positionals, which the standard parser alone does not manage with optional ones."""
-    flags, positionals = _split(words, parser)
+    flags, positionals = split_words(words, parser)
     parser.parse_args(flags, made)
     if len(positionals) > len(names):
         parser.error(f"unrecognized arguments: {' '.join(positionals[len(names) :])}")
@@ -368,50 +370,3 @@ def _arguments(made: argparse.Namespace, subcommand: str | None) -> ExecArgument
     if values.get("last") and "session" in values and "prompt" not in values:
         values["prompt"] = values.pop("session")  # with --last a single positional is the prompt
     return ExecArguments(subcommand=subcommand, **values)  # type: ignore[arg-type]
-
-
-def _settle_trace_flag(words: list[str]) -> list[str]:
-    """A bare `--trace-startup` takes no value; the parser alone would let it swallow the prompt."""
-    end = words.index("--") if "--" in words else len(words)
-    return [f"{word}=" if word == "--trace-startup" and at < end else word for at, word in enumerate(words)]
-
-
-def _valued(parser: argparse.ArgumentParser) -> set[str]:
-    """The flags whose value is the next word."""
-    takers = [action for action in parser._actions if action.option_strings and action.nargs is None]
-    return {text for action in takers for text in action.option_strings}
-
-
-def _first_positional(words: list[str], parser: argparse.ArgumentParser) -> int | None:
-    """Where the first word stands that is neither a flag nor a flag's value; `None` if `--` comes before."""
-    valued = _valued(parser)
-    at = 0
-    while at < len(words) and words[at] != "--":
-        if _is_positional(words[at]):
-            return at
-        at += 2 if words[at] in valued else 1
-    return None
-
-
-def _split(words: list[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """Flags with their values, and positionals."""
-    valued = _valued(parser)
-    flags: list[str] = []
-    positionals: list[str] = []
-    at = 0
-    while at < len(words):
-        word = words[at]
-        if word == "--":
-            return flags, positionals + words[at + 1 :]
-        if _is_positional(word):
-            positionals.append(word)
-            at += 1
-        else:
-            step = 2 if word in valued else 1
-            flags += words[at : at + step]
-            at += step
-    return flags, positionals
-
-
-def _is_positional(word: str) -> bool:
-    return word == "-" or not word.startswith("-")

@@ -47,7 +47,7 @@ class StandardInput(Protocol):
 class ExecPlan:
     """Everything a run needs, looked up and checked.
 
-    `overrides` are (dotted key, value) pairs, later ones winning; `model` and `provider` are what the command line chose.
+    `overrides` are (dotted key, value) pairs, later ones winning; `model`, `provider` what the command line chose.
     Files on the command line are relative to where the program was started, `--add-dir` to `cwd`.
     """
 
