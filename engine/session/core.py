@@ -66,6 +66,8 @@ class SessionCore:
     rollout_path: str | None = None
     startup_trace: StartupTrace | None = None
     active: TurnRun | None = None
+    beside: set[TurnRun] = attrs.field(factory=set)
+    """The user's own commands that run beside the active turn, under its id."""
     closed: trio.Event = attrs.field(factory=trio.Event)
     crash: SessionCrashed | None = None
     up: bool = False
@@ -192,6 +194,8 @@ class SessionCore:
         turn = make_turn(self, submission, (), model_info, kind="user_shell", host=host)
         if host is None:
             self.active = turn
+        else:
+            self.beside.add(turn)
         self.ward.start_soon("user shell", run_user_shell, turn, op.command, host, context=submission.context)
         return turn
 
@@ -210,11 +214,16 @@ class SessionCore:
     def terminals(self) -> TerminalManager:
         """The background terminals; made with the first turn."""
         if self._terminals is None:
-            self._terminals = TerminalManager(self.services.supervisor, self.ward.nursery)
+            self._terminals = TerminalManager(
+                self.services.supervisor,
+                self.ward.nursery,
+                max_poll_ms=self.configuration.config.background_terminal_max_timeout,
+            )
         return self._terminals
 
     def turn_over(self, turn: TurnRun) -> None:
         """A turn concluded."""
+        self.beside.discard(turn)
         if self.active is turn:
             self.active = None
 
@@ -233,7 +242,8 @@ class SessionCore:
         turn = self.active
         if turn is None:
             return
-        turn.scope.cancel(reason=reason)
+        for running in (turn, *self.beside):
+            running.scope.cancel(reason=reason)
         with trio.move_on_after(INTERRUPT_GRACE):
             await turn.finished.wait()
         if turn.over:
@@ -268,6 +278,8 @@ class SessionCore:
             crash.__cause__ = error
             self.crash = crash
         outcome = self.crash or SessionClosed("the session was closed before the turn completed")
+        for running in list(self.beside):
+            running.conclude(outcome)
         if self.active is not None:
             self.active.conclude(outcome)
         if persistence_error is not None:

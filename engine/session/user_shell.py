@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from engine.errors import ProcessError
-from engine.execution.oneshot import run_command
+from engine.errors import ProcessError, TurnInterrupted
+from engine.execution.oneshot import USER_SHELL_TIMEOUT_MS, run_command
 from engine.execution.shells import shell_argv
-from engine.protocol.events import (
-    ExecCommandBegin,
-    ExecCommandEnd,
-    ExecCommandOutputDelta,
-    TaskComplete,
-    TaskStarted,
-)
+from engine.protocol.events import TaskComplete, TaskStarted
 from engine.protocol.ids import new_item_id
 from engine.protocol.items import Message, user_message
 from engine.protocol.truncation import formatted_truncate
+from engine.tools.command_events import CommandEvents
 
 if TYPE_CHECKING:
     from engine.session.turn import TurnRun
 
 __all__ = ["run_user_shell"]
 
-TIMEOUT_MS = 60 * 60 * 1000
+ABORTED = "command aborted by user"
 
 
 async def run_user_shell(turn: TurnRun, command: str, host: TurnRun | None) -> None:
@@ -41,37 +35,34 @@ async def run_user_shell(turn: TurnRun, command: str, host: TurnRun | None) -> N
                         model_context_window=turn.model_info.effective_context_window,
                     )
                 )
-            result = await _run(turn, command)
-            _hand_over(turn, host, result)
+            _hand_over(turn, host, await _run(turn, command))
             if host is None:
                 await turn.core.flush_quietly()
                 turn.emit(TaskComplete(turn.id, completed_at=int(time.time()), duration_ms=turn.duration_ms()))
             turn.conclude_ok()
         if turn.scope.cancelled_caught:
-            _hand_over(turn, host, _fragment(command, -1, time.perf_counter() - began, "command aborted by user"))
+            _hand_over(turn, host, _fragment(command, -1, time.perf_counter() - began, ABORTED))
+            if host is not None:
+                turn.conclude(TurnInterrupted("interrupted"))
     finally:
         turn.finished.set()
 
 
 async def _run(turn: TurnRun, command: str) -> Message:
     context = turn.tool_context
-    call_id = new_item_id()
     argv = tuple(shell_argv(context.shell, command, login=True))
-
-    def on_output(stream: Literal["stdout", "stderr"], data: bytes) -> None:
-        turn.emit(ExecCommandOutputDelta(call_id, stream, base64.b64encode(data).decode("ascii")))
-
-    turn.emit(ExecCommandBegin(call_id, turn.id, context.now_ms(), command=argv, cwd=context.cwd, source="user_shell"))
+    events = CommandEvents(context, new_item_id(), argv, context.cwd, "user_shell")
+    events.begin()
     began = time.perf_counter()
-    exit_code, output, stdout, stderr = -1, "command aborted by user", "", ""
+    exit_code, output, stdout, stderr = -1, ABORTED, "", ""
     try:
         result = await run_command(
             context.supervisor,
             argv,
             cwd=context.cwd,
             env=context.environment,
-            timeout_ms=TIMEOUT_MS,
-            on_output=on_output,
+            timeout_ms=USER_SHELL_TIMEOUT_MS,
+            on_output=events.output,
         )
         exit_code, output = result.exit_code, result.aggregated_text
         stdout, stderr = result.stdout_text, result.stderr_text
@@ -79,25 +70,8 @@ async def _run(turn: TurnRun, command: str) -> Message:
         output = f"execution error: {exc}"
     finally:
         seconds = time.perf_counter() - began
-        shown = formatted_truncate(output, context.truncation)
-        turn.emit(
-            ExecCommandEnd(
-                call_id,
-                turn.id,
-                context.now_ms(),
-                command=argv,
-                cwd=context.cwd,
-                exit_code=exit_code,
-                duration={"secs": int(seconds), "nanos": int(seconds % 1 * 1e9)},
-                status="completed" if exit_code == 0 else "failed",
-                source="user_shell",
-                stdout=stdout,
-                stderr=stderr,
-                aggregated_output=output,
-                formatted_output=shown,
-            )
-        )
-    return _fragment(command, exit_code, seconds, shown)
+        events.end(exit_code=exit_code, seconds=seconds, stdout=stdout, stderr=stderr, aggregated=output)
+    return _fragment(command, exit_code, seconds, formatted_truncate(output, context.truncation))
 
 
 def _fragment(command: str, exit_code: int, seconds: float, output: str) -> Message:

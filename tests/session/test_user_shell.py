@@ -48,11 +48,36 @@ async def test_an_interrupt_kills_it_and_says_so(lab: Lab) -> None:
     assert "command aborted by user" in told
 
 
+async def test_an_interrupt_of_the_turn_ends_what_runs_beside_it(lab: Lab) -> None:
+    async with lab.session(response(wait()), reply("x")) as session:
+        turn = await session.start_turn("go")
+        await lab.model.until_waiting()
+        with session.events() as events:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_quietly, session)
+                async for event in events:
+                    if event.msg.type == "exec_command_begin":
+                        break
+                await turn.interrupt()
+        await session.run("again")
+    assert lab.kinds().count("turn_aborted") == 1
+
+
+async def test_closing_the_session_answers_who_waits_for_a_command(lab: Lab) -> None:
+    async with lab.session(response(wait())) as session:
+        await session.start_turn("go")
+        await lab.model.until_waiting()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_quietly, session)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            await session.aclose()
+
+
 async def run_quietly(session: object) -> None:
     import engine
 
     assert isinstance(session, engine.Session)
     try:
         await session.run_shell("sleep 100")
-    except engine.TurnInterrupted:
+    except (engine.TurnInterrupted, engine.SessionClosed):
         pass
