@@ -62,13 +62,13 @@ def test_an_interrupted_turn_says_so_to_people(cli: Cli, mock: MockResponses) ->
 
 
 def test_a_second_signal_ends_the_process_at_once(cli: Cli, mock: MockResponses) -> None:
-    with serve_responses([message_reply("unused")]):
-        process = start(cli, "--json", "x")
-        assert mock.waiting.wait(30)
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-        assert process.returncode == 1
+    process = start(cli, "--json", "x")
+    assert mock.waiting.wait(30)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    # The first one may have done its work already when the second one comes.
+    assert process.returncode in (1, -signal.SIGTERM)
 
 
 def test_an_interrupt_before_the_prompt_is_there(cli: Cli, mock: MockResponses) -> None:

@@ -37,7 +37,7 @@ class Run:
     """One process: its words and stdin, and what was recorded of it."""
 
     argv: list[str]
-    stdin: str
+    stdin: str | None
     stdout: list[Any] = field(default_factory=list)
     stderr: str = ""
     exit_code: int = 0
@@ -183,7 +183,7 @@ def execute(run: Run, mock: MockResponses, root: Path) -> Finished:
     watcher = threading.Thread(target=interrupt)
     watcher.start()
     try:
-        stdout, stderr = process.communicate(run.stdin.encode(), TIMEOUT)
+        stdout, stderr = process.communicate((run.stdin or "").encode(), TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         stdout, stderr = process.communicate()
