@@ -1,14 +1,14 @@
 """The start of a session: a graph of steps as data, run under nurseries, whole or not at all.
 
 session.md 2 and CONCURRENCY 1.1. The guard is entered before the first await and owns the live thread for life; steps
-run as children of an inner nursery, each as soon as what it needs is there; failures are recorded, never raised through
+run in an inner nursery, each as soon as what it needs is there; failures are recorded, never raised through
 a nursery; `commit()` and `started()` are adjacent and follow a last cancellation point.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -96,9 +96,7 @@ def check_graph(graph: Sequence[Step]) -> None:
         known.add(step.name)
 
 
-async def _run_step(step: Step, start: Start, done: Mapping[str, trio.Event]) -> None:
-    for need in step.needs:
-        await done[need].wait()
+async def _run_step(step: Step, start: Start) -> None:
     began = time.perf_counter()
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
     try:
@@ -109,7 +107,25 @@ async def _run_step(step: Step, start: Start, done: Mapping[str, trio.Event]) ->
         raise
     finally:
         start.trace.add(step.name, began, time.perf_counter(), status)
-    done[step.name].set()
+
+
+async def _run_from(step: Step, steps: Sequence[Step], start: Start, ward: Ward, done: set[str]) -> None:
+    """Runs a step and what it made ready: the first of that here, because a task costs more than a step, the rest as
+    children."""
+    following: Step | None = step
+    while following is not None:
+        step, following = following, None
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await ward.run(step.name, _run_step, step, start)
+        if ward.failures:
+            return
+        done.add(step.name)
+        for ready in steps:
+            if step.name in ready.needs and done.issuperset(ready.needs):
+                if following is None:
+                    following = ready
+                else:
+                    ward.start_soon(ready.name, _run_from, ready, steps, start, ward, done)
 
 
 @trio.lowlevel.enable_ki_protection
@@ -131,12 +147,13 @@ async def session_main(
             async with trio.open_nursery() as session_nursery:
                 ward = Ward(session_nursery)
                 start = Start(services, request, guard, TraceRecorder())
-                done = {step.name: trio.Event() for step in graph if step.when == "before_ready"}
+                steps = [step for step in graph if step.when == "before_ready"]
+                done: set[str] = set()
                 async with trio.open_nursery() as startup:
                     first = Ward(startup)
-                    for step in graph:
-                        if step.when == "before_ready":
-                            first.start_soon(step.name, _run_step, step, start, done)
+                    for step in steps:
+                        if not step.needs:
+                            first.start_soon(step.name, _run_from, step, steps, start, first, done)
                 if not first.failures and not closing():
                     core = start.core
                     assert core is not None, "the graph has a step that makes the session"
