@@ -201,9 +201,13 @@ class _Configurations:
     base: Mapping[str, object]
     ignore_user_config: bool = False
     strict: bool = False
+    _file: str = attrs.field(init=False)
     _made: dict[object, Config] = attrs.field(factory=dict)
 
     LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
+
+    def __attrs_post_init__(self) -> None:
+        self._file = str(self.home / "config.toml")
 
     async def get(self, arguments: Mapping[str, object], cwd: str) -> Config:
         """The configuration of a session. Raises `ConfigError`."""
@@ -218,7 +222,7 @@ class _Configurations:
 
     def _identity(self) -> object:
         try:
-            found = os.stat(self.home / "config.toml")
+            found = os.stat(self._file)
         except OSError as exc:
             return exc.errno
         return (found.st_ino, found.st_size, found.st_mtime_ns)

@@ -74,11 +74,15 @@ def sandbox_projection(
     has no legacy form without it. `memory_root` is a writable folder of the engine's own; it joins policies that came
     from the configuration. A policy that a client set later (`updated`) is bound to `cwd` and gets no such folder.
     """
+    if not isinstance(policy, WorkspaceWrite):
+        # Nothing in the others depends on the workspace or the disk.
+        file_system = from_legacy(policy, view)
+        return Projection(policy, profile_from(policy, file_system), file_system, differing_file_system=None)
     roots = list(dict.fromkeys(workspace_roots or (cwd,)))
     if cwd not in roots:
         roots.insert(0, cwd)
     symbolic = from_legacy_for_cwd(policy, cwd, view) if updated else from_legacy(policy, view)
-    if memory_root is not None and isinstance(policy, WorkspaceWrite) and not updated:
+    if memory_root is not None and not updated:
         symbolic = _with_writable(symbolic, memory_root, view)
     file_system = materialize(symbolic, roots)
     legacy = _to_legacy(policy, file_system, cwd)
@@ -202,10 +206,8 @@ def _with_writable(policy: FileSystemSandboxPolicy, root: str, view: View) -> Fi
     return attrs.evolve(policy, entries=tuple(entries))
 
 
-def _to_legacy(policy: SandboxPolicy, file_system: FileSystemSandboxPolicy, cwd: str) -> SandboxPolicy:
+def _to_legacy(policy: WorkspaceWrite, file_system: FileSystemSandboxPolicy, cwd: str) -> SandboxPolicy:
     """The legacy form of a materialised policy that came from `policy` (permissions.md 2.5)."""
-    if not isinstance(policy, WorkspaceWrite):
-        return policy
     written = [entry.path for entry in file_system.entries if entry.access == "write"]
     paths = [path.path for path in written if isinstance(path, LiteralPath)]
     kinds = {path.value.get("kind") for path in written if isinstance(path, SpecialPath)}

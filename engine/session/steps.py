@@ -60,7 +60,7 @@ def _cwd(start: Start) -> str:
     wanted = start.request.settings.cwd
     if wanted is None and start.history is not None and os.path.isdir(start.history.cwd):
         wanted = start.history.cwd
-    return absolute_folder(wanted or os.getcwd(), os.getcwd())
+    return absolute_folder(wanted or ".", os.getcwd())
 
 
 async def _stored_thread(start: Start) -> None:
