@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from engine.protocol.environment import ShellEnvironmentPolicy
 
@@ -55,17 +56,20 @@ def unified_exec_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {**env, **_UNIFIED_EXEC}
 
 
-def _without(env: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
+def _without(env: Mapping[str, str], patterns: tuple[str, ...]) -> dict[str, str]:
+    if not patterns:
+        return dict(env)
     drop = _matcher(patterns)
     return {name: value for name, value in env.items() if not drop.fullmatch(name)}
 
 
-def _matcher(patterns: Iterable[str]) -> re.Pattern[str]:
-    """One expression for all; without patterns it matches nothing."""
+@functools.lru_cache(maxsize=16)
+def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One expression for all; every turn asks with the same few patterns."""
     wildcards = {"*": ".*", "?": "."}
     # Runs of `*` mean one, and would make the expression slow.
     parts = [
         "".join(wildcards.get(letter) or re.escape(letter) for letter in re.sub(r"\*+", "*", pattern))
         for pattern in patterns
     ]
-    return re.compile("|".join(parts) if parts else r"(?!)", re.IGNORECASE | re.DOTALL)
+    return re.compile("|".join(parts), re.IGNORECASE | re.DOTALL)

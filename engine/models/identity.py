@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -34,12 +35,18 @@ def originator(env: Mapping[str, str], default: str = DEFAULT_ORIGINATOR) -> str
 
 def user_agent(name: str, version: str, env: Mapping[str, str], suffix: str | None = None) -> str:
     """`{originator}/{version} ({os} {ver}; {arch}) {terminal}[ ({suffix})]`, with what no header may hold replaced."""
-    # `platform` would start processes on some systems.
-    system = os.uname()
-    text = f"{name}/{version} ({system.sysname} {system.release}; {system.machine}) {_terminal(env)}"
+    text = f"{name}/{version} ({_system()}) {_terminal(env)}"
     if suffix:
         text += f" ({suffix})"
     return re.sub(r"[^\x20-\x7e]", "_", text)
+
+
+@functools.cache
+def _system() -> str:
+    """Asked once: it goes into every request, and a call of the system costs more than the rest of the text."""
+    # `platform` would start processes on some systems.
+    system = os.uname()
+    return f"{system.sysname} {system.release}; {system.machine}"
 
 
 def _terminal(env: Mapping[str, str]) -> str:

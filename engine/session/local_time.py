@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from datetime import UTC, datetime
 
 __all__ = ["local_date_and_zone"]
 
+_LOCALTIME = "/etc/localtime"
 _ZONEINFO = "/zoneinfo/"
 UNKNOWN_ZONE = "Etc/UTC"
 
@@ -25,7 +27,17 @@ def _zone() -> str | None:
     if named and "/" in named and not named.startswith("/"):
         return named
     try:
-        target = os.path.realpath("/etc/localtime")
+        link = os.lstat(_LOCALTIME)
+    except OSError:
+        return None
+    return _linked_zone(link.st_ino, link.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _linked_zone(inode: int, changed: int) -> str | None:
+    """The zone the system's link points to. Follows it once per link: that is a look at every folder on the way."""
+    try:
+        target = os.path.realpath(_LOCALTIME)
     except OSError:
         return None
     _, found, name = target.partition(_ZONEINFO)
