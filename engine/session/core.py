@@ -273,6 +273,7 @@ class SessionCore:
     def finish(self, error: Exception | None, persistence_error: Exception | None) -> None:
         """The session is over. A crash is kept for whoever asks; nothing is raised here."""
         self.closing = True
+        self.hub.stop_persisting()
         if error is not None:
             crash = SessionCrashed(f"the session {self.thread_id} ended by an error: {error}")
             crash.__cause__ = error

@@ -305,10 +305,15 @@ class EventHub:
             self._streams.remove(stream)
         stream._end(SessionClosed("the event stream was closed"))
 
-    def end(self, error: SessionCrashed | None = None) -> None:
-        """The session is over: delivers what is still held, then ends every stream."""
+    def stop_persisting(self) -> None:
+        """The live thread is closed: delivers what waits for it; later events are delivered at once."""
+        self.live = None
         while self._held:
             self._pass_on(self._held.popleft()[1])
+
+    def end(self, error: SessionCrashed | None = None) -> None:
+        """The session is over: delivers what is still held, then ends every stream."""
+        self.stop_persisting()
         self._over = True
         self._error = error
         for stream in self._streams:

@@ -116,6 +116,18 @@ async def test_an_unwritable_home_does_not_stop_a_session(lab: Lab) -> None:
     assert lab.kinds()[0] == "session_meta"
 
 
+@pytest.mark.parametrize("persistence", ["limited", "extended"])
+async def test_a_transcript_that_cant_be_saved_at_the_end_is_told(lab: Lab, persistence: str) -> None:
+    (lab.home / "sessions").write_text("in the way")
+    async with lab.session(reply("one"), persistence=persistence) as session:
+        await session.run("first")
+        with session.events() as events:
+            await session.aclose()
+            last = [event.msg async for event in events][-2:]
+    assert [msg.type for msg in last] == ["error", "shutdown_complete"]
+    assert "Failed to shutdown thread persistence" in str(last[0])
+
+
 async def test_a_cancelled_start_leaves_nothing(lab: Lab) -> None:
     async with lab.open() as opened:
         with trio.CancelScope() as scope:
