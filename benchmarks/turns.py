@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import trio
@@ -16,6 +17,8 @@ from benchmarks.lab import Bench
 from benchmarks.mock_server import Served, Step, answer, shell
 from benchmarks.peer import AppServer, open_app_server
 from engine.models import scripts
+from engine.models.script_requests import ScriptedRequest
+from engine.models.scripts import ScriptedResponse
 
 __all__ = ["run"]
 
@@ -24,6 +27,11 @@ SETTLE = 0.03  # seconds; what a side still does after a turn must not be in the
 TURNS: dict[str, tuple[str, tuple[Step, ...]]] = {
     "answer": ("one answer", (answer(),)),
     "shell": ("one command `true`", (shell("true"), answer())),
+}
+PARTS = {
+    "before": "input to the first request at the mock",
+    "tool": "answer with the call to the next request",
+    "after": "last answer to the end of the turn",
 }
 
 
@@ -91,13 +99,6 @@ async def _peer_turn(bench: Bench, peer: AppServer, thread: str, kind: str, *, c
             bench.results.figure(f"turn.{kind}.{key}", f"... {PARTS[key]}").peer.append(ms)
 
 
-PARTS = {
-    "before": "input to the first request at the mock",
-    "tool": "answer with the call to the next request",
-    "after": "last answer to the end of the turn",
-}
-
-
 def _parts(kind: str, began: float, ended: float, served: list[Served]) -> dict[str, float]:
     parts = {"before": served[0].received - began}
     if kind == "shell":
@@ -124,20 +125,21 @@ def _served(bench: Bench, kind: str) -> list[Served]:
 async def _scripted(bench: Bench) -> None:
     """The same turns with the model in this process: no server, no HTTP; nothing is taken off."""
     rounds = bench.plan.size("turns")
-    said = scripts.response(scripts.say("The answer is forty-two.", chunk=6))
-    lines = {
-        "answer": [said for _ in range(rounds + WARM_UP)],
-        "shell": [step for _ in range(rounds + WARM_UP) for step in (scripts.response(scripts.shell("true")), said)],
-    }
-    for kind, script in lines.items():
-        figure = bench.results.figure(f"turn.{kind}.scripted", f"turn with {TURNS[kind][0]}, model in process")
-        async with engine.open_engine(home=bench.home(), model=engine.ScriptedModel(script)) as host:
+    for kind, (title, _) in TURNS.items():
+        figure = bench.results.figure(f"turn.{kind}.scripted", f"turn with {title}, model in process")
+        async with engine.open_engine(home=bench.home(), model=engine.ScriptedModel([_responder(kind)])) as host:
             session = await host.start_session(_settings(bench))
             gc.collect()
-            with bench.progress.stage(f"turns in process: {TURNS[kind][0]}", rounds + WARM_UP):
+            with bench.progress.stage(f"turns in process: {title}", rounds + WARM_UP):
                 for number in range(-WARM_UP, rounds):
                     began = time.perf_counter()
                     await session.run("go")
                     if number >= 0:
                         figure.ours.append((time.perf_counter() - began) * 1000)
                     bench.progress.step()
+
+
+def _responder(kind: str) -> Callable[[ScriptedRequest], ScriptedResponse]:
+    said = scripts.response(scripts.say("The answer is forty-two.", chunk=6))
+    called = scripts.response(scripts.shell("true"))
+    return lambda request: called if kind == "shell" and request.number % 2 else said
