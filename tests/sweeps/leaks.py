@@ -1,0 +1,229 @@
+"""What a process and an engine hold on to, as a snapshot; two snapshots compared say what leaked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import attrs
+import trio
+import trio.testing
+from trio._core._thread_cache import THREAD_CACHE  # private: who is idle; see `_busy_workers`
+
+import engine
+from engine.execution._link import Link
+from engine.models.client import ResponsesClient
+
+__all__ = ["Snapshot", "differences", "inside", "outside"]
+
+OF_THE_ENGINE = ("rollout writer", "rollout sync", "engine.execution._link.Link.run")  # ended with the engine
+POLL_S = 0.0005
+OS_PATIENCE_S = 5.0  # worker threads and dying processes end by themselves; nothing of ours tells when
+
+
+@attrs.frozen
+class Snapshot:
+    """What is there at one moment. Inside a Trio run also the tasks below the main task and what an engine knows."""
+
+    threads: Counter[str]
+    descriptors: Counter[str]
+    processes: frozenset[int]
+    listening: frozenset[str]
+    files: Mapping[str, str]
+    tasks: Counter[str] = Counter()
+    live: frozenset[str] = frozenset()
+    sessions: frozenset[str] = frozenset()
+    connections: int = 0
+
+
+def differences(before: Snapshot, after: Snapshot) -> list[str]:
+    """What is there now and was not before, or the other way round; in words, for people."""
+    found: list[str] = []
+    for field in attrs.fields(Snapshot):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if old == new:
+            continue
+        if isinstance(old, Counter):
+            found += [f"{field.name}: more: {_listed((new - old).elements())}"] if new - old else []
+            found += [f"{field.name}: fewer: {_listed((old - new).elements())}"] if old - new else []
+        elif isinstance(old, Mapping):
+            found += [f"{field.name}: new: {name}" for name in sorted(new.keys() - old.keys())]
+            found += [f"{field.name}: gone: {name}" for name in sorted(old.keys() - new.keys())]
+            found += [f"{field.name}: changed: {name}" for name in sorted(old.keys() & new) if old[name] != new[name]]
+        elif isinstance(old, frozenset):
+            found += [f"{field.name}: more: {_listed(new - old)}"] if new - old else []
+            found += [f"{field.name}: fewer: {_listed(old - new)}"] if old - new else []
+        else:
+            found.append(f"{field.name}: {old} before, {new} now")
+    return found
+
+
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(sorted(_described(name) for name in names))
+
+
+def _described(name: object) -> str:
+    if not isinstance(name, int):
+        return str(name)
+    try:
+        command = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        command = "(gone)"
+    return f"{name} {command.strip()}"
+
+
+def outside(*folders: Path) -> Snapshot:
+    """What the process holds, outside of any Trio run, and the files below `folders`."""
+    deadline = time.monotonic() + OS_PATIENCE_S
+    while _busy_workers() and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return _of_the_process(folders)
+
+
+async def inside(opened: engine.Engine, *folders: Path) -> Snapshot:
+    """What the process and an engine hold, from inside its Trio run, once abandoned worker threads are through.
+
+    What an engine starts on first use and keeps until it ends is left out; `outside` sees that.
+    """
+    with trio.CancelScope(shield=True):
+        with trio.move_on_after(OS_PATIENCE_S):
+            while _busy_workers():  # those that were abandoned too, so `wait_all_threads_completed` is not enough
+                await trio.sleep(POLL_S)
+        await trio.testing.wait_all_tasks_blocked()
+    process = _of_the_process(folders)
+    tasks = Counter(_tasks(_main_task()))
+    for name in OF_THE_ENGINE:
+        process.threads.pop(name, None)
+        tasks.pop(name, None)
+    link = opened._services.supervisor._running_link()
+    return attrs.evolve(
+        process,
+        descriptors=process.descriptors - Counter(_of_the_supervisor(link)),
+        processes=process.processes - ({link.end.pid} if link is not None else set()),
+        tasks=tasks,
+        live=frozenset(map(str, opened._services.store.live_threads())),  # type: ignore[attr-defined]
+        sessions=frozenset(str(session.thread_id) for session in opened.sessions()),
+        connections=_connections(opened),
+    )
+
+
+def _of_the_process(folders: Iterable[Path]) -> Snapshot:
+    return Snapshot(
+        threads=Counter(thread.name for thread in threading.enumerate() if _worker(thread) is None),
+        descriptors=_descriptors(),
+        processes=frozenset(_descendants()),
+        listening=frozenset(_listening()),
+        files=dict(_files(folders)),
+    )
+
+
+# --- threads -------------------------------------------------------------------------------------------
+
+
+def _worker(thread: threading.Thread) -> object:
+    """The worker of Trio's cache behind a thread, if it is one; they live on for 10 s and are no leak."""
+    worker = getattr(getattr(thread, "_target", None), "__self__", None)
+    return worker if type(worker).__name__ == "WorkerThread" else None
+
+
+def _busy_workers() -> bool:
+    """Whether a worker has something to do, though nobody may be waiting for it any more."""
+    workers = [worker for thread in threading.enumerate() if (worker := _worker(thread)) is not None]
+    return any(worker not in THREAD_CACHE._idle_workers for worker in workers)
+
+
+# --- descriptors, sockets, processes, files --------------------------------------------------------------
+
+
+def _descriptors() -> Counter[str]:
+    return Counter(target for _, target in _open_descriptors())
+
+
+def _open_descriptors() -> Iterable[tuple[int, str]]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            yield int(name), os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # the one `listdir` used
+
+
+def _listening() -> Iterable[str]:
+    """Our sockets that listen."""
+    for descriptor, target in _open_descriptors():
+        if target.startswith("socket:"):
+            with socket.socket(fileno=os.dup(descriptor)) as same:
+                if same.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    yield f"{target} at {same.getsockname()!r}"
+
+
+def _descendants() -> set[int]:
+    found: set[int] = set()
+    waiting = [os.getpid()]
+    while waiting:
+        parent = waiting.pop()
+        for task in _listdir(f"/proc/{parent}/task"):
+            try:
+                children = Path(f"/proc/{parent}/task/{task}/children").read_text().split()
+            except OSError:
+                continue
+            new = set(map(int, children)) - found
+            found |= new
+            waiting += new
+    return found
+
+
+def _listdir(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _files(folders: Iterable[Path]) -> Iterable[tuple[str, str]]:
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            name = f"{folder.name}/{path.relative_to(folder)}"
+            if path.is_dir():
+                yield name, "a directory"
+            else:
+                yield name, hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+# --- what only the run and the engine know -----------------------------------------------------------------
+
+
+def _main_task() -> trio.lowlevel.Task:
+    task = trio.lowlevel.current_task()
+    while task.parent_nursery is not None and task.parent_nursery.parent_task is not trio.lowlevel.current_root_task():
+        task = task.parent_nursery.parent_task
+    return task
+
+
+def _tasks(task: trio.lowlevel.Task) -> Iterable[str]:
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield child.name
+            yield from _tasks(child)
+
+
+def _of_the_supervisor(link: Link | None) -> Iterable[str]:
+    """The descriptors an engine keeps for its supervisor, once that was started."""
+    if link is None:
+        return
+    numbers = (link.control.fileno(), getattr(link.end, "_pidfd", None), getattr(link.end, "_stderr", None))
+    for number in numbers:
+        if number is not None:
+            yield os.readlink(f"/proc/self/fd/{number}")
+
+
+def _connections(opened: engine.Engine) -> int:
+    """Connections that clients of Responses servers keep; those in use would show as descriptors too."""
+    pool = getattr(opened._services.model_for, "__self__", None)
+    clients = [model for _, model in getattr(pool, "_opened", ()) if isinstance(model, ResponsesClient)]
+    return sum(len(getattr(client, "connections", ())) for client in clients)

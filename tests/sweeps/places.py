@@ -1,0 +1,107 @@
+"""Where the cases of a sweep take place: homes with stored threads, engines on them, ways to start a session."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import attrs
+import trio
+
+import engine
+from engine.models.scripts import reply
+from engine.session.startup import Start, Step
+from engine.session.steps import GRAPH
+
+__all__ = ["KINDS", "Kind", "Stored", "after_step", "opened_on", "stored_threads"]
+
+PATIENCE_S = 30.0  # a case that takes longer hangs
+
+
+@attrs.frozen
+class Stored:
+    """A home with stored threads; cases work on copies of it."""
+
+    home: Path
+    cwd: Path
+    thread: engine.ThreadId
+
+    def copy(self, folder: Path) -> Path:
+        """A home for one case."""
+        home = folder / "home"
+        shutil.copytree(self.home, home)
+        return home
+
+    def settings(self, **changes: object) -> engine.SessionSettings:
+        """Settings of a session that may run commands."""
+        return engine.SessionSettings(cwd=self.cwd, sandbox="danger-full-access", **changes)  # type: ignore[arg-type]
+
+
+def stored_threads(root: Path) -> Stored:
+    """Makes a home with two stored threads of one turn each."""
+    home, cwd = root / "home", root / "work"
+    home.mkdir()
+    cwd.mkdir()
+    stored = Stored(home, cwd, engine.ThreadId(""))
+
+    async def record() -> engine.ThreadId:
+        async with opened_on(home) as opened:
+            for _ in range(2):
+                async with opened.session(stored.settings()) as session:
+                    await session.run("hello")
+            return session.thread_id
+
+    return attrs.evolve(stored, thread=trio.run(record))
+
+
+def opened_on(home: Path, **options: object) -> AbstractAsyncContextManager[engine.Engine]:
+    """An engine whose model always says `fine`."""
+    model = engine.ScriptedModel([reply("fine", repeat=None)], record=16)
+    return engine.open_engine(home=home, model=model, **({"grace": 5.0} | options))  # type: ignore[arg-type]
+
+
+def after_step(name: str, extra: Callable[[Start], Awaitable[None]]) -> tuple[Step, ...]:
+    """The graph with another step after `name` and before all that come after it."""
+    graph: list[Step] = []
+    for step in GRAPH:
+        graph.append(attrs.evolve(step, needs=(*step.needs, "extra")) if name in step.needs else step)
+        if step.name == name:
+            graph.append(Step("extra", extra, needs=(name,)))
+    return tuple(graph)
+
+
+async def _write(start: Start) -> None:
+    """Brings the file into being, as a fork does with the items it copies."""
+    assert start.live is not None
+    await start.live.persist()
+
+
+@attrs.frozen
+class Kind:
+    """A way to start a session."""
+
+    name: str
+    start: Callable[[engine.Engine, Stored], Awaitable[engine.Session]]
+    graph: tuple[Step, ...] = GRAPH
+
+    async def __call__(self, opened: engine.Engine, stored: Stored) -> engine.Session:
+        opened._graph = self.graph
+        return await self.start(opened, stored)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+KINDS = (
+    Kind("persistent", lambda opened, stored: opened.start_session(stored.settings())),
+    Kind("ephemeral", lambda opened, stored: opened.start_session(stored.settings(ephemeral=True))),
+    Kind("resumed", lambda opened, stored: opened.resume_session(stored.thread, settings=stored.settings())),
+    Kind("last", lambda opened, stored: opened.resume_session("last", settings=stored.settings())),
+    Kind(
+        "writing",
+        lambda opened, stored: opened.start_session(stored.settings()),
+        after_step("thread_persistence", _write),
+    ),
+)

@@ -1,0 +1,174 @@
+"""A start happens whole or not at all, wherever it is cancelled, interrupted or closed (CONCURRENCY 1.1, 1.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+import engine
+from engine.errors import EngineClosed
+from tests.sweeps.leaks import differences, inside, outside
+from tests.sweeps.places import KINDS, PATIENCE_S, Kind, Stored, opened_on
+from tests.sweeps.points import Points, interrupt
+from tests.sweeps.sweeping import Case, sizes, sweep
+
+kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
+
+
+def cancelled(kind: Kind, stored: Stored, *, warm: bool = False) -> Case:
+    """The caller of the start is cancelled. `warm`: the appender's thread and the supervisor run already."""
+
+    async def main(points: Points, home: Path) -> str:
+        with trio.fail_after(PATIENCE_S):
+            async with opened_on(home) as opened:
+                if warm:
+                    await warm_up(opened, stored)
+                before = await inside(opened, home)
+                session: engine.Session | None = None
+                with trio.CancelScope() as scope:
+                    points.arm(scope.cancel)
+                    try:
+                        session = await kind(opened, stored)
+                    finally:
+                        points.disarm()
+                if session is not None:
+                    assert opened.sessions() == (session,)
+                    await session.aclose()
+                else:
+                    assert scope.cancelled_caught
+                if kind.name != "writing" or session is None:
+                    assert differences(before, await inside(opened, home)) == []
+                session_after = await kind(opened, stored)
+                assert (await session_after.run("go on")).final_message == "fine"
+                return "cancelled" if session is None else "started"
+
+    def case(points: Points, folder: Path) -> str:
+        home = stored.copy(folder)
+        before = outside()
+        outcome = trio.run(main, points, home)
+        assert differences(before, outside()) == []
+        return outcome
+
+    return case
+
+
+def interrupted(kind: Kind, stored: Stored) -> Case:
+    """The user presses Ctrl-C."""
+
+    async def main(points: Points, home: Path, stores: list[object]) -> None:
+        with trio.fail_after(PATIENCE_S):
+            async with opened_on(home) as opened:
+                stores.append(opened._services.store)
+                points.arm(interrupt)
+                try:
+                    await kind(opened, stored)
+                    await trio.lowlevel.checkpoint()
+                finally:
+                    points.disarm()
+
+    def case(points: Points, folder: Path) -> str:
+        home = stored.copy(folder)
+        before = outside(home)
+        stores: list[object] = []
+        outcome = "started"
+        try:
+            trio.run(main, points, home, stores)
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+        assert points.hit == (outcome == "interrupted")
+        left = differences(before, outside(home))
+        if kind.name == "writing":  # it may have been up for a moment
+            left = [difference for difference in left if not difference.startswith("files: new")]
+        assert left == []
+        assert stores[0].live_threads() == ()  # type: ignore[attr-defined]
+        trio.run(go_on, kind, home, stored)
+        return outcome
+
+    return case
+
+
+def closed(kind: Kind, stored: Stored) -> Case:
+    """The engine is closed while a session starts in it."""
+
+    async def main(points: Points, home: Path) -> str:
+        outcomes: list[str] = []
+
+        async def start(opened: engine.Engine) -> None:
+            points.arm(leave.set)
+            try:
+                session = await kind(opened, stored)
+            except EngineClosed:
+                outcomes.append("closed")
+            else:
+                outcomes.append("started")
+            finally:
+                points.disarm()
+                leave.set()
+            if outcomes == ["started"]:
+                await session.wait_closed()
+
+        leave = trio.Event()
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as callers:
+                async with opened_on(home) as opened:
+                    callers.start_soon(start, opened)
+                    await leave.wait()
+                assert opened._services.store.live_threads() == ()  # type: ignore[attr-defined]
+        (outcome,) = outcomes
+        return outcome
+
+    def case(points: Points, folder: Path) -> str:
+        home = stored.copy(folder)
+        before = outside(home)
+        outcome = trio.run(main, points, home)
+        left = differences(before, outside(home))
+        if kind.name == "writing" and outcome == "started":
+            left = [difference for difference in left if not difference.startswith("files: new")]
+        assert left == []
+        trio.run(go_on, kind, home, stored)
+        return outcome
+
+    return case
+
+
+async def warm_up(opened: engine.Engine, stored: Stored) -> None:
+    """Starts what an engine starts on first use."""
+    async with opened.session(stored.settings()) as session:
+        await session.run_shell("true")
+    assert opened._services.supervisor.statistics().starts == 1
+
+
+async def go_on(kind: Kind, home: Path, stored: Stored) -> None:
+    """The next engine on this home starts the next session."""
+    with trio.fail_after(PATIENCE_S):
+        async with opened_on(home) as opened:
+            session = await kind(opened, stored)
+            assert (await session.run("go on")).final_message == "fine"
+
+
+@sizes(12)
+@kinds
+def test_the_caller_is_cancelled(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
+    sweep(cancelled(kind, stored), tmp_path, size).check()
+
+
+@sizes(6)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in ("resumed", "writing")], ids=str)
+def test_the_caller_is_cancelled_in_an_engine_that_was_used(
+    kind: Kind, size: int, stored: Stored, tmp_path: Path
+) -> None:
+    sweep(cancelled(kind, stored, warm=True), tmp_path, size).check()
+
+
+@sizes(10)
+@kinds
+def test_the_user_presses_ctrl_c(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
+    sweep(interrupted(kind, stored), tmp_path, size).check()
+
+
+@sizes(10)
+@kinds
+def test_the_engine_is_closed(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
+    sweep(closed(kind, stored), tmp_path, size).check()

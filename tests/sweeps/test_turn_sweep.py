@@ -1,0 +1,286 @@
+"""An interrupt at any stage of a turn leaves a tidy, true state (session.md 3.5, CONCURRENCY 1.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+import engine
+from engine.protocol.events import TaskStarted
+from tests.sweeps.leaks import differences, inside, outside
+from tests.sweeps.places import PATIENCE_S
+from tests.sweeps.points import Points, interrupt
+from tests.sweeps.sweeping import Case, sizes, sweep
+from tests.sweeps.turns import Story, check_events, check_history, check_request, check_rollout, drained
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.session.sampling.BACKOFF_BASE", 0.001)
+    monkeypatch.setattr("engine.session.core.INTERRUPT_GRACE", 0.01)
+
+
+def interrupted(*, stubborn: bool = False) -> Case:
+    """`session.interrupt()` while the turn runs."""
+
+    async def main(points: Points, story: Story, home: Path) -> str:
+        act = trio.Event()
+
+        async def stop() -> None:
+            await act.wait()
+            await story.session.interrupt()
+            told.extend(await drained(stream))
+
+        told: list[engine.Event] = []
+        with trio.fail_after(PATIENCE_S):
+            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                before = await inside(opened)
+                session = await story.start(opened)
+                with session.events(buffer=100_000) as stream:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(stop)
+                        points.arm(act.set)
+                        turn = await session.start_turn("go")
+                        try:
+                            assert (await turn.result()).final_message == "done"
+                            outcome = "completed"
+                        except engine.TurnInterrupted:
+                            outcome = "interrupted"
+                        points.disarm()
+                        act.set()
+                    how = check_events(told, turn.id)
+                    assert how == {"completed": "task_complete", "interrupted": "turn_aborted"}[outcome]
+                    with trio.fail_after(5):
+                        await turn._run.finished.wait()  # at once, unless it was fenced off
+                    assert opened._services.supervisor.statistics().live == 0
+                    assert (await session.run("next")).final_message == "fine"
+                    check_request(story.model.requests[-1].body)
+                    told += await drained(stream)
+                await session.aclose()
+                check_events(told, turn.id)
+                assert check_rollout(story.lines(), turn.id) == how
+                await check_history(opened, session)
+                story.check_files()
+                assert differences(before, await inside(opened)) == []
+                return outcome
+
+    return told_from_outside(main, stubborn=stubborn)
+
+
+def run_cancelled(*, stubborn: bool = False) -> Case:
+    """The caller of `Session.run` is cancelled."""
+
+    async def main(points: Points, story: Story, home: Path) -> str:
+        with trio.fail_after(PATIENCE_S):
+            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                before = await inside(opened)
+                session = await story.start(opened)
+                with session.events(buffer=100_000) as stream:
+                    outcome = "cancelled"
+                    with trio.CancelScope() as scope:
+                        points.arm(scope.cancel)
+                        try:
+                            assert (await session.run("go")).final_message == "done"
+                            outcome = "completed"
+                        finally:
+                            points.disarm()
+                    assert scope.cancelled_caught == (outcome == "cancelled")
+                    assert (await session.run("next")).final_message == "fine"
+                    check_request(story.model.requests[-1].body)
+                    events = await drained(stream)
+                turns = [event.id for event in events if isinstance(event.msg, TaskStarted)]
+                assert len(turns) in ((1, 2) if outcome == "cancelled" else (2,))
+                await session.aclose()
+                for turn in map(engine.TurnId, turns):
+                    how = check_events(events, turn)
+                    assert check_rollout(story.lines(), turn) == how
+                    # A turn that completes by itself while it is interrupted has won the race, its caller has not.
+                    assert how == "task_complete" or (outcome == "cancelled" and turn != turns[-1])
+                await check_history(opened, session)
+                story.check_files()
+                assert differences(before, await inside(opened)) == []
+                return outcome
+
+    return told_from_outside(main, stubborn=stubborn)
+
+
+def session_closed(*, stubborn: bool = False) -> Case:
+    """`Session.aclose()` while the turn runs."""
+
+    async def main(points: Points, story: Story, home: Path) -> str:
+        act = trio.Event()
+
+        async def close() -> None:
+            await act.wait()
+            await story.session.aclose()
+
+        with trio.fail_after(PATIENCE_S):
+            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                before = await inside(opened)
+                session = await story.start(opened)
+                with session.events(buffer=100_000) as stream:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(close)
+                        points.arm(act.set)
+                        outcome, turn = await run_to_its_end(session)
+                        points.disarm()
+                        act.set()
+                    events = [event async for event in stream]
+                assert events[-1].msg.type == "shutdown_complete"
+                check_end(story, events, turn, outcome)
+                await check_history(opened, session) if story.lines() else None
+                assert differences(before, await inside(opened)) == []
+                await check_resumed(opened, story)
+                return outcome
+
+    return told_from_outside(main, stubborn=stubborn)
+
+
+def engine_closed(*, stubborn: bool = False) -> Case:
+    """The block of the engine is left while the turn runs."""
+
+    async def main(points: Points, story: Story, home: Path) -> str:
+        leave, everything = trio.Event(), trio.lowlevel.current_task()
+        events: list[engine.Event] = []
+        ends: list[tuple[str, engine.TurnId | None]] = []
+
+        async def run_turn(session: engine.Session) -> None:
+            with session.events(buffer=100_000) as stream:
+                points.arm(leave.set, everything)
+                ends.append(await run_to_its_end(session))
+                points.disarm()
+                leave.set()
+                events.extend([event async for event in stream])
+
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as callers:
+                async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                    callers.start_soon(run_turn, await story.start(opened))
+                    await leave.wait()
+                assert opened.sessions() == ()
+                assert opened._services.store.live_threads() == ()  # type: ignore[attr-defined]
+            ((outcome, turn),) = ends
+            check_end(story, events, turn, outcome)
+            async with engine.open_engine(home=home, model=story.model, grace=5) as reopened:
+                await check_resumed(reopened, story)
+        return outcome
+
+    return told_from_outside(main, stubborn=stubborn)
+
+
+def ctrl_c(*, stubborn: bool = False) -> Case:
+    """The user presses Ctrl-C while the turn runs."""
+
+    async def main(points: Points, story: Story, home: Path, seen: list[engine.Event]) -> None:
+        with trio.fail_after(PATIENCE_S):
+            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                session = await story.start(opened)
+                with session.events(buffer=100_000) as stream:
+                    points.arm(interrupt)
+                    try:
+                        await session.run("go")
+                        await trio.lowlevel.checkpoint()
+                    finally:
+                        points.disarm()
+                        seen += await drained(stream)
+
+    async def go_on(story: Story, home: Path) -> None:
+        with trio.fail_after(PATIENCE_S):
+            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                await check_resumed(opened, story)
+
+    def case(points: Points, folder: Path) -> str:
+        home, cwd = folder / "home", folder / "work"
+        home.mkdir()
+        cwd.mkdir()
+        before = outside()
+        story = Story(cwd, stubborn)
+        seen: list[engine.Event] = []
+        outcome = "completed"
+        try:
+            trio.run(main, points, story, home, seen)
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+        assert points.hit == (outcome == "interrupted")
+        assert differences(before, outside()) == []
+        for turn in {event.id for event in seen if isinstance(event.msg, TaskStarted)}:
+            check_rollout(story.lines(), engine.TurnId(turn))
+        story.check_files()
+        trio.run(go_on, story, home)
+        assert differences(before, outside()) == []
+        return outcome
+
+    return case
+
+
+async def run_to_its_end(session: engine.Session) -> tuple[str, engine.TurnId | None]:
+    """How the turn ended for its caller."""
+    try:
+        turn = await session.start_turn("go")
+    except engine.SessionClosed:
+        return "refused", None
+    try:
+        assert (await turn.result()).final_message == "done"
+    except engine.TurnInterrupted:
+        return "interrupted", turn.id
+    return "completed", turn.id
+
+
+def check_end(story: Story, events: list[engine.Event], turn: engine.TurnId | None, outcome: str) -> None:
+    """Events and lines of a session that was closed."""
+    assert story.session._core.closed.is_set()
+    if turn is None:
+        assert story.lines() == []
+    else:
+        how = {"completed": "task_complete", "interrupted": "turn_aborted"}[outcome]
+        assert check_events(events, turn) == how
+        assert check_rollout(story.lines(), turn) == how
+    story.check_files()
+
+
+async def check_resumed(opened: engine.Engine, story: Story) -> None:
+    """The thread goes on, if there is one."""
+    if not story.lines():
+        return
+    thread = story.session.thread_id
+    session = await opened.resume_session(thread, settings=story.settings(), tools=story.tools())
+    assert (await session.run("next")).final_message == "fine"
+    check_request(story.model.requests[-1].body)
+    await session.aclose()
+
+
+Main = Callable[[Points, Story, Path], Awaitable[str]]
+
+
+def told_from_outside(main: Main, *, stubborn: bool = False) -> Case:
+    """The case that runs `main` in a fresh home and looks at what is left afterwards."""
+
+    def case(points: Points, folder: Path) -> str:
+        home, cwd = folder / "home", folder / "work"
+        home.mkdir()
+        cwd.mkdir()
+        before = outside()
+        outcome = trio.run(main, points, Story(cwd, stubborn), home)
+        assert differences(before, outside()) == []
+        return outcome
+
+    return case
+
+
+CASES = {
+    "interrupted": interrupted,
+    "run cancelled": run_cancelled,
+    "session closed": session_closed,
+    "engine closed": engine_closed,
+    "ctrl-c": ctrl_c,
+}
+
+
+@sizes(30)
+@pytest.mark.parametrize("stubborn", [False, True], ids=["quick", "stubborn"])
+@pytest.mark.parametrize("how", CASES)
+def test_whatever_ends_the_turn(how: str, stubborn: bool, size: int, tmp_path: Path) -> None:
+    sweep(CASES[how](stubborn=stubborn), tmp_path, size).check()
