@@ -25,10 +25,12 @@ def run(bench: Bench) -> None:
     with bench.progress.stage("imports", rounds + 1):
         for number in range(-1, rounds):
             for key, (statement, title) in STATEMENTS.items():
-                base, ours = _import(bench, BASE), _import(bench, statement)
+                # Which goes first alternates, so that a machine that slows down favours neither.
+                first, second = (BASE, statement) if number % 2 else (statement, BASE)
+                took = {first: _import(bench, first), second: _import(bench, second)}
                 if number >= 0:
-                    trio_alone.ours.append(base)
-                    bench.results.figure(key, title).ours.append(ours - base)
+                    trio_alone.ours.append(took[BASE])
+                    bench.results.figure(key, title).ours.append(took[statement] - took[BASE])
             bench.progress.step()
 
 

@@ -44,7 +44,7 @@ request_max_retries = 0
 stream_max_retries = 0
 supports_websockets = false
 """
-FOREIGN = ("CODEX_", "OPENAI_", "ENGINE_")  # beginnings of variables that change what either side does
+FOREIGN = ("CODEX_", "OPENAI_")  # beginnings of variables that change what either side does
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 

@@ -24,7 +24,10 @@ IDLE = 2.0  # seconds until what the peer's starts set going in the background i
 
 
 def run(bench: Bench) -> None:
-    """The rows `memory.*`."""
+    """The rows `memory.*`. Only Linux tells anonymous memory apart."""
+    if sys.platform != "linux":
+        bench.progress.note("memory: only measured on Linux")
+        return
     rounds, count = bench.plan.size("memory_rounds"), bench.plan.size("memory_sessions")
     peer_count, turn_count = bench.plan.size("memory_peer_threads"), bench.plan.size("memory_turn_sessions")
     idle = bench.results.figure("memory.session", f"idle session, persistent ({count:,} of them)", "KiB")

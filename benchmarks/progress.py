@@ -40,11 +40,15 @@ class Progress:
     ) -> None:
         self._bars.stop()
 
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, markup=False)
+
     @contextmanager
     def stage(self, name: str, steps: int) -> Iterator[None]:
         """A part of the run with so many steps."""
         if not self._console.is_terminal:
-            self._console.print(f"{name} ...")
+            self.note(f"{name} ...")
         self._task = self._bars.add_task(name, total=steps)
         self._bars.refresh()
         try:
