@@ -7,6 +7,7 @@ a nursery; `commit()` and `started()` are adjacent and follow a last cancellatio
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from engine.tools.functions import Tool
 
 __all__ = ["Start", "StartRequest", "Step", "check_graph", "session_main"]
+
+logger = logging.getLogger("engine")
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +144,7 @@ async def session_main(
     core: SessionCore | None = None
     first: Ward | None = None
     ward: Ward | None = None
+    failures_told = False
     guard = LiveThreadGuard(services.store, services.grace)
     try:
         async with guard:
@@ -179,10 +183,18 @@ async def session_main(
             if guard.error is not None:
                 error.add_note(f"and discarding the thread failed: {guard.error!r}")
             raise error from cause
+    except SessionStartError:
+        failures_told = True
+        raise
     finally:
+        failures = [*(first.failures if first is not None else ()), *(ward.failures if ward is not None else ())]
+        if guard.error is not None:
+            logger.error("the thread of a session was not let go in good order", exc_info=guard.error)
         if core is not None and core.up:
-            failures = ward.failures if ward is not None else []
             core.finish(failures[0][1] if failures else None, guard.error)
+        elif not failures_told:
+            for stage, cause in failures:
+                logger.error("startup step %s failed in a start that was cancelled", stage, exc_info=cause)
 
 
 async def start_session(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from engine.models.scripts import reply
 from engine.session.startup import Start, Step
 from engine.session.steps import GRAPH
 
-__all__ = ["KINDS", "Kind", "Stored", "after_step", "opened_on", "stored_threads"]
+__all__ = ["KINDS", "WRITING", "Kind", "Stored", "after_step", "opened_on", "spread", "stored_threads"]
 
 PATIENCE_S = 30.0  # a case that takes longer hangs
 
@@ -62,6 +62,20 @@ def opened_on(home: Path, **options: object) -> AbstractAsyncContextManager[engi
     return engine.open_engine(home=home, model=model, **({"grace": 5.0} | options))  # type: ignore[arg-type]
 
 
+def spread(graph: Sequence[Step]) -> tuple[Step, ...]:
+    """The graph with a pause before and after the work of each step, so that there are points in between."""
+
+    def slow(step: Step) -> Step:
+        async def run(start: Start) -> None:
+            await trio.lowlevel.checkpoint()
+            await step.run(start)
+            await trio.lowlevel.checkpoint()
+
+        return attrs.evolve(step, run=run)
+
+    return tuple(map(slow, graph))
+
+
 def after_step(name: str, extra: Callable[[Start], Awaitable[None]]) -> tuple[Step, ...]:
     """The graph with another step after `name` and before all that come after it."""
     graph: list[Step] = []
@@ -80,11 +94,12 @@ async def _write(start: Start) -> None:
 
 @attrs.frozen
 class Kind:
-    """A way to start a session."""
+    """A way to start a session. `writes`: it leaves a file once it has succeeded."""
 
     name: str
     start: Callable[[engine.Engine, Stored], Awaitable[engine.Session]]
-    graph: tuple[Step, ...] = GRAPH
+    graph: tuple[Step, ...] = spread(GRAPH)
+    writes: bool = False
 
     async def __call__(self, opened: engine.Engine, stored: Stored) -> engine.Session:
         opened._graph = self.graph
@@ -94,14 +109,18 @@ class Kind:
         return self.name
 
 
+def _new(opened: engine.Engine, stored: Stored) -> Awaitable[engine.Session]:
+    # Configuration of its own is not there yet, so it is loaded in a thread.
+    return opened.start_session(stored.settings(config={"hide_agent_reasoning": True}))
+
+
+WRITING = after_step("thread_persistence", _write)
 KINDS = (
-    Kind("persistent", lambda opened, stored: opened.start_session(stored.settings())),
+    Kind("persistent", _new),
     Kind("ephemeral", lambda opened, stored: opened.start_session(stored.settings(ephemeral=True))),
     Kind("resumed", lambda opened, stored: opened.resume_session(stored.thread, settings=stored.settings())),
     Kind("last", lambda opened, stored: opened.resume_session("last", settings=stored.settings())),
-    Kind(
-        "writing",
-        lambda opened, stored: opened.start_session(stored.settings()),
-        after_step("thread_persistence", _write),
-    ),
+    Kind("writing", _new, spread(WRITING), writes=True),
+    Kind("swift", lambda opened, stored: opened.start_session(stored.settings()), GRAPH),
+    Kind("swift writing", lambda opened, stored: opened.start_session(stored.settings()), WRITING, writes=True),
 )
