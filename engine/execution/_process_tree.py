@@ -17,6 +17,8 @@ TYPE_CHECKING = False  # importing `typing` would cost more than this file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    FileAction = tuple[int, int, int] | tuple[int, int, bytes, int, int]
+
 SIGKILL = 9
 RLIMIT_LOCKS = 10  # has no name in `resource`
 UNKNOWN_EXIT = 1 << 30  # no exit code: somebody else reaped the process
@@ -25,27 +27,47 @@ LABELS_PER_SCOPE = 1 << 24  # a scope is a multiple of this, a command's label l
 
 
 class Request:
-    """What to start. `targets[i]` are the fd numbers (as digits) that the i-th passed fd becomes, e.g. `b"12"`."""
+    """What to start. `targets[i]` are the fd numbers (as digits) that the i-th passed fd becomes, e.g. `b"12"`.
 
-    __slots__ = ("argv", "cwd", "env", "targets", "tty")
+    After those, one fd is passed for each of `kept`, a path: a placeholder that is released when nothing of the
+    command is left.
+    """
 
-    def __init__(self, targets: list[bytes], tty: bytes, cwd: bytes, argv: list[bytes], env: list[bytes]) -> None:
+    __slots__ = ("argv", "cwd", "env", "kept", "targets", "tty")
+
+    def __init__(
+        self,
+        targets: list[bytes],
+        tty: bytes,
+        cwd: bytes,
+        argv: list[bytes],
+        env: list[bytes],
+        kept: list[bytes] | None = None,
+    ) -> None:
         self.targets = targets
         self.tty = tty  # name of the terminal that becomes the controlling one and fds 0-2; empty: none
         self.cwd = cwd
         self.argv = argv
         self.env = env  # NAME=value
+        self.kept = kept or []
 
     def encode(self) -> bytes:
         # NUL can stand in no argument, path or variable, so it needs no escaping.
-        head = [b",".join(self.targets), self.tty, self.cwd, str(len(self.argv)).encode()]
-        return b"\0".join([*head, *self.argv, *self.env])
+        counts = f"{len(self.argv)},{len(self.kept)}".encode()
+        return b"\0".join([b",".join(self.targets), self.tty, self.cwd, counts, *self.argv, *self.kept, *self.env])
 
     @classmethod
     def decode(cls, payload: bytes) -> Request:
-        targets, tty, cwd, count, *rest = payload.split(b"\0")
-        argc = int(count)
-        return cls(targets.split(b",") if targets else [], tty, cwd, rest[:argc], rest[argc:])
+        targets, tty, cwd, counts, *rest = payload.split(b"\0")
+        argc, kept = map(int, counts.split(b","))
+        return cls(
+            targets.split(b",") if targets else [],
+            tty,
+            cwd,
+            rest[:argc],
+            rest[argc + kept :],
+            rest[argc : argc + kept],
+        )
 
 
 class Failure(Exception):
@@ -151,11 +173,12 @@ def kill_group(group: int, number: int = SIGKILL) -> bool:
 class Command:
     """A started command. `pid` is 0 once the process it was started as has been reaped."""
 
-    __slots__ = ("id", "labels", "pid", "sessions")
+    __slots__ = ("id", "kept", "labels", "pid", "sessions")
 
     def __init__(self, command_id: int, pid: int, label: int) -> None:
         self.id = command_id
         self.pid = pid
+        self.kept: list[tuple[int, bytes]] = []  # fds of placeholders, and where they are
         self.labels = {label} if label else set[int]()
         self.sessions = {pid}
 
@@ -240,15 +263,7 @@ class ReaperPlatform(Platform):
         return [self.wakeup]
 
     def spawn(self, request: Request, fds: list[int], number: int) -> Command:
-        actions: list[tuple[int, int, int] | tuple[int, int, bytes, int, int]] = []
-        if request.tty:
-            # Opening a terminal as the leader of a session without one makes it the controlling terminal.
-            actions.append((os.POSIX_SPAWN_OPEN, 0, request.tty, os.O_RDWR, 0))
-            actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-        elif b"0" not in b"".join(request.targets):
-            actions.append((os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0))
-        for fd, targets in zip(fds, request.targets, strict=True):
-            actions += [(os.POSIX_SPAWN_DUP2, fd, target - ord("0")) for target in targets]
+        actions = stream_actions(request, fds)
         label = self.scope + number % LABELS_PER_SCOPE if self.set_label else 0
         try:
             os.chdir(request.cwd)  # one thread: nobody else sees it
@@ -266,7 +281,7 @@ class ReaperPlatform(Platform):
                 self.set_label(self.scope)
         return Command(number, pid, label)
 
-    def _exec(self, request: Request, actions: list[tuple[int, int, int] | tuple[int, int, bytes, int, int]]) -> int:
+    def _exec(self, request: Request, actions: list[FileAction]) -> int:
         env = dict(line.split(b"=", 1) for line in request.env)
         program = find_program(request.argv[0], env.get(b"PATH"))
         signals = self.default_signals
@@ -351,6 +366,20 @@ class GroupPlatform(ReaperPlatform):
         for command in left:
             self.kill_members(command, [])
         return not left
+
+
+def stream_actions(request: Request, fds: list[int]) -> list[FileAction]:
+    """What `posix_spawn` has to do for the command's streams and other fds. None of `fds` may be below 10."""
+    actions: list[FileAction] = []
+    if request.tty:
+        # Opening a terminal as the leader of a session without one makes it the controlling terminal.
+        actions.append((os.POSIX_SPAWN_OPEN, 0, request.tty, os.O_RDWR, 0))
+        actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+    elif b"0" not in b"".join(request.targets):
+        actions.append((os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0))
+    for fd, targets in zip(fds, request.targets, strict=True):
+        actions += [(os.POSIX_SPAWN_DUP2, fd, target - ord("0")) for target in targets]
+    return actions
 
 
 def find_program(program: bytes, path: bytes | None) -> bytes:

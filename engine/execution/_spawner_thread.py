@@ -8,6 +8,7 @@ the supervisor process, a thread can do nothing about a host that is killed with
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import subprocess
@@ -22,6 +23,7 @@ __all__ = ["ThreadPlatform", "run"]
 
 _POLL_MS = 20  # where there are no pidfds
 _EXEC_S = 0.02  # longer than a process is between two programs
+_CHANGE_FOLDER = 'cd -- "$1" && shift && exec "$@"'
 # The leader of a session without terminal gets the first one that it opens; `Popen` itself opens none.
 _OPEN_TERMINAL = 'tty=$1; shift; exec "$@" <"$tty" >"$tty" 2>&1'
 
@@ -34,7 +36,7 @@ class ThreadPlatform(tree.Platform):
         self._me = os.getpid()
         # Processes that have no environment for good, such as kernel threads; none of them is ours.
         self._bare = {pid for pid in tree.all_pids() if tree.environment_of(pid) == tree.NO_ENVIRONMENT}
-        self._running: dict[int, tuple[subprocess.Popen[bytes], int | None]] = {}
+        self._running: dict[int, tuple[subprocess.Popen[bytes] | None, int | None]] = {}
 
     def watched(self) -> list[int]:
         return [pidfd for _, pidfd in self._running.values() if pidfd is not None]
@@ -43,11 +45,24 @@ class ThreadPlatform(tree.Platform):
         return _POLL_MS if len(self.watched()) < len(self._running) else None
 
     def spawn(self, request: tree.Request, fds: list[int], number: int) -> tree.Command:
+        env = dict(line.split(b"=", 1) for line in request.env)
+        env[b"ENGINE_SCOPE"] = f"{self._scope}.{number}".encode()
+        if set(b"".join(request.targets)) - set(b"012"):
+            process, pid = None, self._spawn_with_fds(request, fds, env)
+        else:
+            process = self._popen(request, fds, env)
+            pid = process.pid
+        try:
+            pidfd: int | None = os.pidfd_open(pid)
+        except (AttributeError, OSError):
+            pidfd = None
+        self._running[pid] = (process, pidfd)
+        return tree.Command(number, pid, 0)
+
+    def _popen(self, request: tree.Request, fds: list[int], env: dict[bytes, bytes]) -> subprocess.Popen[bytes]:
         streams: dict[str, int] = {"0": subprocess.DEVNULL, "1": subprocess.DEVNULL, "2": subprocess.DEVNULL}
         for fd, targets in zip(fds, request.targets, strict=True):
             streams.update(dict.fromkeys(targets.decode(), fd))
-        env = dict(line.split(b"=", 1) for line in request.env)
-        env[b"ENGINE_SCOPE"] = f"{self._scope}.{number}".encode()
         argv = request.argv
         terminal = None
         try:
@@ -55,7 +70,7 @@ class ThreadPlatform(tree.Platform):
                 argv = [b"/bin/sh", b"-c", _OPEN_TERMINAL.encode(), b"sh", request.tty, *argv]
                 # Held until the shell opens it again, or reading would end before.
                 streams["0"] = terminal = os.open(request.tty, os.O_RDWR | os.O_NOCTTY)
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 argv,
                 cwd=request.cwd,
                 env=env,
@@ -70,12 +85,33 @@ class ThreadPlatform(tree.Platform):
         finally:
             if terminal is not None:
                 os.close(terminal)
+
+    def _spawn_with_fds(self, request: tree.Request, fds: list[int], env: dict[bytes, bytes]) -> int:
+        """`Popen` passes fds under the numbers they have; `posix_spawn` renames them, but can't change the cwd."""
+        high: list[int] = []
         try:
-            pidfd: int | None = os.pidfd_open(process.pid)
-        except (AttributeError, OSError):
-            pidfd = None
-        self._running[process.pid] = (process, pidfd)
-        return tree.Command(number, process.pid, 0)
+            if not os.path.isdir(request.cwd):
+                raise tree.Failure(errno.ENOTDIR if os.path.exists(request.cwd) else errno.ENOENT, request.cwd)
+            program = tree.find_program(request.argv[0], env.get(b"PATH"))
+            if not os.access(os.path.join(request.cwd, program), os.X_OK):
+                missing = not os.path.exists(os.path.join(request.cwd, program))
+                raise tree.Failure(errno.ENOENT if missing else errno.EACCES, request.argv[0])
+            for fd in fds:
+                high.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))
+            actions = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()]
+            return os.posix_spawn(
+                b"/bin/sh",
+                [b"/bin/sh", b"-c", _CHANGE_FOLDER.encode(), b"sh", request.cwd, program, *request.argv[1:]],
+                env,
+                file_actions=[*actions, *tree.stream_actions(request, high)],
+                setsid=True,
+                setsigmask=(),
+            )
+        except OSError as exc:
+            raise tree.Failure(exc.errno or errno.EIO, request.argv[0]) from None
+        finally:
+            for fd in high:
+                os.close(fd)
 
     def reap(self) -> list[tuple[int, int]]:
         ended = []
@@ -87,7 +123,8 @@ class ThreadPlatform(tree.Platform):
                 code = os.waitstatus_to_exitcode(status)
             except ChildProcessError:
                 code = tree.UNKNOWN_EXIT  # the host ignores SIGCHLD, or reaps all children
-            process.returncode = code
+            if process is not None:
+                process.returncode = code
             del self._running[pid]
             if pidfd is not None:
                 os.close(pidfd)
@@ -148,6 +185,18 @@ class ThreadPlatform(tree.Platform):
     def _mark(self, number: int | None) -> bytes:
         """As it stands in an environment, up to the NUL behind it; without a number: of any command."""
         return f"\0ENGINE_SCOPE={self._scope}.{'' if number is None else number}".encode()
+
+
+def _inheritable_fds() -> list[int]:
+    """What the host left open for its own children."""
+    found = []
+    for name in os.listdir("/dev/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:
+            continue  # that of the listing itself
+    return found
 
 
 def run(control: socket.socket, platform: ThreadPlatform) -> None:

@@ -19,9 +19,11 @@ import sys
 
 TYPE_CHECKING = False  # importing `typing` would cost more than this file
 if TYPE_CHECKING or __package__:
+    from engine.execution._placeholder import release_placeholder
     from engine.execution._process_tree import Command, Failure, GroupPlatform, Platform, ReaperPlatform, Request
 else:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # as the supervisor process: no package, no site
+    from _placeholder import release_placeholder
     from _process_tree import Command, Failure, GroupPlatform, Platform, ReaperPlatform, Request
 
 # host -> supervisor: length (4 bytes), operation (1), command id (4), payload
@@ -97,6 +99,8 @@ class Server:
             if self.ending:
                 self._slow_down()
                 if self.platform.kill_everything(self.commands.values()) and not self._roots():
+                    for command_id in list(self.commands):
+                        self._forget(command_id)
                     return
             elif self.dying:
                 self._kill_dying()
@@ -133,8 +137,8 @@ class Server:
                 self._forget(command.id)
 
     def _forget(self, command_id: int) -> None:
-        self.commands.pop(command_id, None)
         self.dying.discard(command_id)
+        _release(self.commands.pop(command_id).kept)
 
     def _receive(self) -> None:
         try:
@@ -166,13 +170,17 @@ class Server:
 
     def _spawn(self, command_id: int, request: Request) -> None:
         # Sent with the first byte of their frame, so they are here already.
-        fds = self._fds[: len(request.targets)]
-        del self._fds[: len(fds)]
+        count = len(request.targets)
+        fds, kept_fds = self._fds[:count], self._fds[count : count + len(request.kept)]
+        del self._fds[: count + len(request.kept)]
+        kept = list(zip(kept_fds, request.kept, strict=True))
         try:
             command = self.platform.spawn(request, fds, command_id)
         except Failure as failure:
+            _release(kept)
             self._send(FAILED, command_id, failure.number.to_bytes(4, "big") + failure.subject)
         else:
+            command.kept = kept
             self.commands[command_id] = command
             self._send(SPAWNED, command_id, command.pid.to_bytes(4, "big"))
         finally:
@@ -194,6 +202,11 @@ class Server:
                 self._forget(command_id)
 
 
+def _release(kept: list[tuple[int, bytes]]) -> None:
+    for fd, path in kept:
+        release_placeholder(fd, path)
+
+
 def serve(server: Server) -> None:
     """Run to the end, also after an error of our own, which is reported and raised when nothing is left."""
     try:
@@ -211,6 +224,8 @@ def serve(server: Server) -> None:
 def main() -> None:
     host_pid, scope = int(sys.argv[1]), int(sys.argv[2])
     os.closerange(3, 1 << 20)  # what the host left inheritable would live as long as we do
+    for _ in range(3, 10):  # numbers that commands may get fds as: ours must not be in the way
+        os.open("/dev/null", os.O_RDONLY)
     os.chdir("/")
     control = _socket.socket(fileno=0)
     host_pidfd = None

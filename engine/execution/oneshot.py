@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from engine.execution.output import DELTA_CAP, MAX_DELTAS, HeadBuffer, aggregate, decode_lossy
-from engine.execution.process import OutputStream
+from engine.execution.process import ExtraFiles, OutputStream
 from engine.execution.supervisor import Supervisor
 
 __all__ = ["DEFAULT_TIMEOUT_MS", "USER_SHELL_TIMEOUT_MS", "CommandResult", "OnOutput", "run_command"]
@@ -60,16 +60,18 @@ async def run_command(
     env: Mapping[str, str],
     timeout_ms: int | None = DEFAULT_TIMEOUT_MS,
     on_output: OnOutput | None = None,
+    files: ExtraFiles | None = None,
 ) -> CommandResult:
     """Run a command without input to its end. Nothing of its tree is left when this returns or raises.
 
     `on_output` is called with each read (at most 8192 bytes, as it came) up to 10,000 times per stream. Background
-    processes that hold the output open are waited for 2 s after the command's exit, then killed.
+    processes that hold the output open are waited for 2 s after the command's exit, then killed. `files` go to
+    `Supervisor.spawn`.
 
     Raises `SpawnError`/`ProcessError`, and what `on_output` raises. Cancellation kills the tree (shielded, ms).
     """
     started = trio.current_time()
-    process = await supervisor.spawn(argv, cwd=cwd, env=env)
+    process = await supervisor.spawn(argv, cwd=cwd, env=env, files=files)
     stdout, stderr = HeadBuffer(), HeadBuffer()
     failure: Exception | None = None
     timed_out = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
@@ -16,7 +16,7 @@ from engine.errors import ProcessError
 if TYPE_CHECKING:
     from engine.execution._link import Link
 
-__all__ = ["ExitStatus", "InputStream", "OutputStream", "Process", "SpawnError", "TerminalSize"]
+__all__ = ["ExitStatus", "ExtraFiles", "InputStream", "OutputStream", "Process", "SpawnError", "TerminalSize"]
 
 KILL_GRACE_S = 5.0  # SIGKILL takes a few ms; only processes in uninterruptible sleep or of another user take longer
 
@@ -52,6 +52,20 @@ class TerminalSize:
 
     rows: int = 24
     columns: int = 80
+
+
+@attrs.define(eq=False)
+class ExtraFiles:
+    """File descriptors of ours that a command gets besides its streams; the caller closes them after the spawn.
+
+    `fds` maps the number in the command (0 to 9) to ours. 0, 1 and 2 stand for the streams; the process's own are at
+    their end then. `kept` are placeholders (fd, path) that the supervisor releases when nothing of the command is left,
+    also after a failed start; `kept_by_supervisor` says that it has them.
+    """
+
+    fds: Mapping[int, int] = attrs.field(factory=dict)
+    kept: tuple[tuple[int, str], ...] = ()
+    kept_by_supervisor: bool = attrs.field(default=False, init=False)
 
 
 @final

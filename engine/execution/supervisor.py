@@ -23,7 +23,7 @@ import trio
 from engine.errors import ProcessError
 from engine.execution import _process_tree as tree
 from engine.execution._link import EngineClosedProcess, Link, interpreter
-from engine.execution.process import InputStream, OutputStream, Process, SpawnError, TerminalSize
+from engine.execution.process import ExtraFiles, InputStream, OutputStream, Process, SpawnError, TerminalSize
 
 __all__ = ["Supervisor", "SupervisorStatistics", "open_supervisor"]
 
@@ -77,23 +77,28 @@ class Supervisor:
         stdin: Literal["null", "pipe"] = "null",
         stderr: Literal["pipe", "stdout"] = "pipe",
         tty: TerminalSize | None = None,
+        files: ExtraFiles | None = None,
     ) -> Process:
         """Start a command in a session and process group of its own, with exactly `env`; `argv[0]` is looked up there.
 
         `stderr="stdout"` merges both into one pipe, in the order written. `tty` gives it a pseudo-terminal as
-        controlling terminal and as all three streams; `stdin` and `stderr` are then ignored.
+        controlling terminal and as all three streams; `stdin` and `stderr` are then ignored. `files` are further file
+        descriptors for it.
 
         Raises `SpawnError` (program missing or not executable, bad cwd, arguments too long, NUL in an argument) or
         `ProcessError` (no supervisor, no file descriptors left). A spawn that is cancelled while the supervisor works
         on it still returns the process (within 20 s), so it is never lost: enter it (`async with process:`) at once.
         """
-        request = _request(argv, cwd, env)
+        files = files or ExtraFiles()
+        request = _request(argv, cwd, env, files)
         await trio.lowlevel.checkpoint_if_cancelled()
         link = self._ensure_link()
         process = Process(link, number := next(self._numbers), tuple(argv))
         streams = _Streams(request, process, stdin=stdin, stderr=stderr, tty=tty)
+        request.targets += (b"%d" % number for number in files.fds)  # after the streams, whose place they may take
         try:
-            link.start(process, number, request, streams.for_command)
+            link.start(process, number, request, [*streams.for_command, *files.fds.values(), *_kept_fds(files)])
+            files.kept_by_supervisor = True
             with trio.move_on_after(SPAWN_GRACE_S, shield=True) as patience:
                 await process._answered.wait()
             if patience.cancelled_caught:
@@ -163,12 +168,18 @@ async def open_supervisor(*, python: str | None = None) -> AsyncIterator[Supervi
         raise error  # our tasks raise nothing, so it was alone in the nursery's group
 
 
-def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str]) -> tree.Request:
+def _kept_fds(files: ExtraFiles) -> list[int]:
+    return [fd for fd, _ in files.kept]
+
+
+def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: ExtraFiles) -> tree.Request:
     if not argv:
         raise SpawnError("(empty command)", errno.EINVAL)
     for name in env:
         if not name or "=" in name:
             raise SpawnError(argv[0], errno.EINVAL, f"{name!r} is no name for an environment variable")
+    if not all(0 <= number <= 9 for number in files.fds):
+        raise SpawnError(argv[0], errno.EBADF, "extra file descriptors can be numbers 0 to 9")
     try:
         request = tree.Request(
             targets=[],
@@ -176,10 +187,11 @@ def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str]) -> tree.Requ
             cwd=os.fsencode(cwd),
             argv=[os.fsencode(argument) for argument in argv],
             env=[os.fsencode(f"{name}={value}") for name, value in env.items()],
+            kept=[os.fsencode(path) for _, path in files.kept],
         )
     except UnicodeEncodeError as exc:
         raise SpawnError(argv[0], errno.EILSEQ, f"not encodable: {exc.reason}") from None
-    if any(b"\0" in text for text in (request.cwd, *request.argv, *request.env)):
+    if any(b"\0" in text for text in (request.cwd, *request.argv, *request.env, *request.kept)):
         raise SpawnError(argv[0], errno.EINVAL, "an argument, variable or cwd contains a NUL byte")
     return request
 

@@ -18,7 +18,7 @@ import trio
 from engine.errors import ProcessError, SessionClosed
 from engine.execution._terminal import Terminal, TerminalCallbacks, TerminalEnd
 from engine.execution.output import decode_lossy, estimate_tokens
-from engine.execution.process import TerminalSize
+from engine.execution.process import ExtraFiles, TerminalSize
 from engine.execution.supervisor import Supervisor
 
 __all__ = [
@@ -129,10 +129,12 @@ class TerminalManager:
         tty: bool = False,
         yield_time_ms: int = DEFAULT_EXEC_YIELD_MS,
         callbacks: TerminalCallbacks | None = None,
+        files: ExtraFiles | None = None,
     ) -> TerminalOutput:
         """Run a command; reply when it has ended or after `yield_time_ms` (clamped to 250..30000).
 
-        `env` is complete (`unified_exec_environment`). Without `tty` it has no input and one merged output.
+        `env` is complete (`unified_exec_environment`), `files` go to `Supervisor.spawn`. Without `tty` it has no input
+        and one merged output.
         Raises `SpawnError`/`ProcessError` (nothing runs, no callback came), `SessionClosed`, what a callback raised.
         Cancellation kills the command and all that it started, within ms.
         """
@@ -140,7 +142,7 @@ class TerminalManager:
         session_id = self._reserve()
         try:
             callbacks = callbacks or TerminalCallbacks()
-            terminal = await self._start(session_id, argv, cwd, env, call_id, tty, callbacks)
+            terminal = await self._start(session_id, argv, cwd, env, call_id, tty, callbacks, files)
             try:
                 callbacks.on_begin(session_id)
                 with trio.move_on_after(clamp(yield_time_ms, MIN_YIELD_MS, MAX_YIELD_MS) / 1000):
@@ -237,9 +239,10 @@ class TerminalManager:
         call_id: str,
         tty: bool,
         callbacks: TerminalCallbacks,
+        files: ExtraFiles | None,
     ) -> Terminal:
         process = await self._supervisor.spawn(
-            argv, cwd=cwd, env=env, stderr="stdout", tty=TerminalSize() if tty else None
+            argv, cwd=cwd, env=env, stderr="stdout", tty=TerminalSize() if tty else None, files=files
         )
         try:
             self._check_open()

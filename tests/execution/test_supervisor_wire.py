@@ -25,16 +25,17 @@ def test_frames_arrive_whole_however_they_are_cut(sent: list[tuple[int, int, byt
 
 
 @given(
-    st.lists(st.sampled_from([b"0", b"1", b"2", b"12"]), max_size=3),
+    st.lists(st.sampled_from([b"0", b"1", b"2", b"12", b"3", b"9"]), max_size=3),
     text,
     text,
     st.lists(text, max_size=5),
     st.lists(text, max_size=5),
+    st.lists(text, max_size=3),
 )
 def test_requests_survive_the_way(
-    targets: list[bytes], tty: bytes, cwd: bytes, argv: list[bytes], env: list[bytes]
+    targets: list[bytes], tty: bytes, cwd: bytes, argv: list[bytes], env: list[bytes], kept: list[bytes]
 ) -> None:
-    request = Request(targets, tty, cwd, argv, env)
+    request = Request(targets, tty, cwd, argv, env, kept)
     decoded = Request.decode(request.encode())
     for name in Request.__slots__:
         assert getattr(decoded, name) == getattr(request, name)
