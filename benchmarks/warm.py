@@ -14,8 +14,9 @@ from benchmarks.peer import AppServer, open_app_server
 
 __all__ = ["run"]
 
-# After each start the peer's login shell takes its snapshot in the background; it must not be in the next sample.
-SETTLE = 0.15
+# Seconds. After each start the peer's login shell takes its snapshot in the background; it must not be in the next
+# sample. The pause is the same before either side, since a processor that has slept makes the first steps slower.
+SETTLE = 0.12
 WARM_UP = 3
 
 
@@ -66,6 +67,7 @@ async def _start_both(bench: Bench, host: engine.Engine, peer: AppServer | None,
             for span in session.startup_trace.spans:
                 step = bench.results.figure(f"step.{span.name}", f"startup step {span.name}")
                 step.ours.append(span.duration * 1000)
+    await trio.sleep(SETTLE)
     if peer is not None:
         _, reply = await peer.start_thread(bench.workspace, ephemeral=kind == "ephemeral")
         await trio.sleep(SETTLE)
