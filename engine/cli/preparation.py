@@ -230,5 +230,17 @@ def _os_text(exc: OSError) -> str:
 
 
 def in_repository(cwd: str) -> bool:
-    """Whether `cwd` or a folder above it has a `.git` entry."""
-    return any(os.path.exists(os.path.join(folder, ".git")) for folder in (cwd, *map(str, Path(cwd).parents)))
+    """Whether `cwd` or a folder above it is a checkout: it has a `.git` folder with a head, or a `.git` file.
+
+    An empty `.git` folder is none: programs leave such things behind (config.md 17).
+    """
+    return any(_is_checkout(os.path.join(folder, ".git")) for folder in (cwd, *map(str, Path(cwd).parents)))
+
+
+def _is_checkout(entry: str) -> bool:
+    if os.path.isdir(entry):
+        return os.path.lexists(os.path.join(entry, "HEAD"))
+    try:
+        return os.stat(entry).st_size > 0
+    except OSError:
+        return False

@@ -16,7 +16,7 @@ import pytest
 
 from engine.cli.main import main
 
-__all__ = ["Cli", "Done", "provider_toml", "start_process"]
+__all__ = ["Cli", "Done", "make_repository", "provider_toml", "start_process"]
 
 
 @attrs.frozen
@@ -81,6 +81,13 @@ class Cli:
     def sessions(self) -> list[Path]:
         """The recorded session files, oldest first."""
         return sorted(self.home.rglob("rollout-*.jsonl"))
+
+
+def make_repository(folder: Path) -> Path:
+    """Makes `folder` look like a checkout."""
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    return folder
 
 
 def provider_toml(port: int, **more: object) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Cli, provider_toml
+from tests.cli.running import Cli, make_repository, provider_toml
 from tests.mock_responses import MockResponses, Reply, message_reply, serve_responses
 
 ANSWER = '[[responses]]\ntext = "the answer"\nusage = { input = 100, cached = 10, output = 20, reasoning = 5 }\n'
@@ -63,8 +63,7 @@ def test_resuming_the_last_session_of_this_folder_or_of_any(cli: Cli, tmp_path: 
     script = cli.script('[[responses]]\nrepeat = true\ntext = "x"\n')
     first = cli.exec("--json", *script, "one").lines[0]["thread_id"]
     assert cli.exec("--json", *script, "resume", "--last", "two").lines[0]["thread_id"] == first
-    elsewhere = tmp_path / "elsewhere"
-    (elsewhere / ".git").mkdir(parents=True)
+    elsewhere = make_repository(tmp_path / "elsewhere")
     cli.monkeypatch.chdir(elsewhere)
     assert cli.exec("--json", *script, "resume", "--last", "--all", "three").lines[0]["thread_id"] == first
     # That turn ran here, so the session now belongs to this folder.

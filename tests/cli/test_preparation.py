@@ -8,8 +8,9 @@ import attrs
 import pytest
 
 from engine.cli.arguments import ExecArguments, parse
-from engine.cli.preparation import ExecPlan, Refused, prepare
+from engine.cli.preparation import ExecPlan, Refused, in_repository, prepare
 from engine.protocol.inputs import LocalImageInput, TextInput
+from tests.cli.running import make_repository
 
 
 @attrs.define
@@ -50,9 +51,8 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    home, project = tmp_path / "home", tmp_path / "project"
+    home, project = tmp_path / "home", make_repository(tmp_path / "project")
     home.mkdir()
-    (project / ".git").mkdir(parents=True)
     (project / "sub").mkdir()
     monkeypatch.chdir(project)
     return Place(home, project)
@@ -199,3 +199,15 @@ def test_a_home_that_is_none(place: Place, tmp_path: Path) -> None:
 def test_a_flag_of_the_sdk_that_means_nothing_here(place: Place) -> None:
     place.plan("--cyber-access-program", "x", "go")
     assert place.said == ["warning: --cyber-access-program has no effect in this engine"]
+
+
+def test_what_counts_as_a_checkout(tmp_path: Path) -> None:
+    worktree, empty = tmp_path / "worktree", tmp_path / "empty"
+    (worktree / "deep").mkdir(parents=True)
+    (worktree / ".git").write_text("gitdir: /somewhere\n")
+    (empty / ".git").mkdir(parents=True)
+    assert in_repository(str(make_repository(tmp_path / "checkout")))
+    assert in_repository(str(worktree / "deep"))
+    assert not in_repository(str(empty))
+    (tmp_path / ".git").touch()
+    assert not in_repository(str(tmp_path))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import start_process
+from tests.cli.running import make_repository, start_process
 
 pytestmark = pytest.mark.conformance
 
@@ -137,8 +137,7 @@ def scenario(sdk: Path, program: str, model: str, tmp_path: Path) -> Scenario:
         'model = "gpt-5.5"\nmodel_provider = "served"\n'
         f'[model_providers.served]\nname = "served"\nbase_url = "{model}"\nstream_max_retries = 0\n'
     )
-    project = tmp_path / "project"
-    (project / ".git").mkdir(parents=True)
+    project = make_repository(tmp_path / "project")
 
     def run(name: str) -> dict[str, Any]:
         done = subprocess.run(
