@@ -15,22 +15,14 @@ RESULTS = {0x7FFF0000: ALLOW, 0x00050001: EPERM, 0x00050026: ENOSYS, 0x80000000:
 UNIX, INET, INET6, NETLINK, PACKET = 1, 2, 10, 16, 17
 STREAM, DGRAM, RAW, SEQPACKET = 1, 2, 3, 5
 CLOEXEC, NONBLOCK = 0o2000000, 0o4000
-REFUSED = [
-    "connect",
-    "accept",
-    "accept4",
-    "bind",
-    "listen",
-    "getpeername",
-    "getsockname",
-    "shutdown",
-    "sendto",
-    "sendmmsg",
-    "recvmmsg",
-    "getsockopt",
-    "setsockopt",
-]
-ALWAYS = ["ptrace", "process_vm_readv", "process_vm_writev", "io_uring_setup", "io_uring_enter", "io_uring_register"]
+REFUSED = (
+    *("connect", "accept", "accept4", "bind", "listen", "getpeername", "getsockname"),
+    *("shutdown", "sendto", "sendmmsg", "recvmmsg", "getsockopt", "setsockopt"),
+)
+ALWAYS = (
+    *("ptrace", "process_vm_readv", "process_vm_writev"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+)
 
 machines = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 
