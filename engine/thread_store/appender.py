@@ -24,7 +24,7 @@ import trio
 
 from engine.errors import StoreError
 from engine.rollout.lines import format_timestamp
-from engine.thread_store.batches import BatchWriter, Job, Outcome
+from engine.thread_store.batches import BatchWriter, Job, Outcome, Patience
 from engine.thread_store.files import FileOperations, RealFiles
 from engine.thread_store.syncing import sync_outcomes
 
@@ -38,6 +38,13 @@ Durability = Literal["os", "fsync"]
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+PATIENCE = Patience()
+RECOVERED = "The transcript {path} can be written again; everything that waited is saved."
+RESTORED = (
+    "The transcript {path} was removed, replaced or cut by another program while its thread was running. "
+    "It was written anew from memory; what stood in its place, if anything, is kept beside it."
+)
 
 
 @attrs.frozen
@@ -62,6 +69,7 @@ class Appender:
         durability: Durability = "os",
         limits: Limits = Limits(),
         open_files: int | None = None,
+        patience: Patience = PATIENCE,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.durability: Durability = durability
@@ -69,7 +77,10 @@ class Appender:
         self._limits = limits
         self._clock = clock
         self._batches = BatchWriter(
-            self._files, open_files=_handle_limit() if open_files is None else open_files, sync=durability == "fsync"
+            self._files,
+            open_files=_handle_limit() if open_files is None else open_files,
+            sync=durability == "fsync",
+            patience=patience,
         )
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._written: queue.SimpleQueue[list[Outcome] | None] = queue.SimpleQueue()
@@ -142,11 +153,11 @@ class Appender:
         """The writing thread."""
         going_on = True
         while going_on:
-            jobs = _drain_queue(self._jobs)
-            if jobs[-1] is None:
+            jobs = _drain_queue(self._jobs, self._batches.next_retry())
+            if jobs and jobs[-1] is None:
                 going_on = False
-                jobs.pop()
             outcomes = self._batches.run([job for job in jobs if job is not None])
+            outcomes += self._batches.retry(now=not going_on)
             if self.durability == "fsync":
                 self._written.put(outcomes)
             else:
@@ -197,8 +208,12 @@ class Appender:
         writer.queued -= outcome.freed
         if not writer.stuck:
             self._queued -= outcome.freed
+        if outcome.lost:
+            writer.restore()
+            return
         error = outcome.error or writer.unsynced
         failed = error is not None
+        recovered = writer.stuck and not failed
         if failed != writer.stuck:
             # What can't be written now holds nobody up.
             writer.stuck = failed
@@ -212,6 +227,10 @@ class Appender:
         grown = outcome.seen > writer.acknowledged
         writer.acknowledged = outcome.seen
         try:
+            if outcome.restored:
+                writer.tell(RESTORED.format(path=writer.path))
+            if recovered and not writer.dropped:
+                writer.tell(RECOVERED.format(path=writer.path))
             if grown:
                 writer.notify()
         finally:
@@ -220,10 +239,13 @@ class Appender:
 
 
 class InlineAppender(Appender):
-    """Does each job on the spot, on Trio's thread."""
+    """Does each job on the spot, on Trio's thread. What failed is tried again with a later job, not by itself."""
+
+    def __init__(self, *, files: FileOperations | None = None, durability: Durability = "os") -> None:
+        super().__init__(files=files, durability=durability, patience=Patience(descriptors=0.0))
 
     def _hand_over(self, job: Job) -> None:
-        outcomes = self._batches.run([job])
+        outcomes = self._batches.retry() + self._batches.run([job])
         sync_outcomes(self._files, outcomes)
         self._acknowledge(outcomes)
 
@@ -254,9 +276,12 @@ def _handle_limit() -> int:
     return 1024 if soft == resource.RLIM_INFINITY else max(8, min(1024, soft // 4))
 
 
-def _drain_queue(source: queue.SimpleQueue[T]) -> list[T]:
-    """At least one entry, and all that are there already."""
-    found = [source.get()]
+def _drain_queue(source: queue.SimpleQueue[T], patience: float | None = None) -> list[T]:
+    """At least one entry, and all that are there already; nothing if none comes within `patience` seconds."""
+    try:
+        found = [source.get(timeout=patience)]
+    except queue.Empty:
+        return []
     try:
         while True:
             found.append(source.get_nowait())

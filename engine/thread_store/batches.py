@@ -1,31 +1,31 @@
 """The blocking half of the appender: takes batches of jobs, writes each file's lines in order, says what came of it.
 
-Runs on the appender's own thread. It knows no Trio; what it keeps per file is in `FileState`, which no other thread
-touches. An item is never written twice: after an error only the unwritten rest stays, to the byte, and goes first
-at the next try (rollout.md 2).
+Runs on the appender's own thread and knows no Trio. What can't be written stays, in order, and is tried again by
+itself: soon at first, then less often. A lack of descriptors is no failure yet: it passes, so it is waited for.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-from collections import OrderedDict, deque
-from collections.abc import Container, Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, final
 
 import attrs
 
 from engine.errors import StoreError
+from engine.thread_store.rollout_file import ContentLost, RolloutFile
 
 if TYPE_CHECKING:
     from engine.thread_store.barrier import Barrier
     from engine.thread_store.files import FileOperations
     from engine.thread_store.rollout_writer import RolloutWriter
 
-__all__ = ["BatchWriter", "FileState", "Job", "Outcome", "Verb"]
+__all__ = ["BatchWriter", "Job", "Outcome", "Patience", "Verb"]
 
-WRITE_SIZE = 1 << 20  # bytes joined for one write
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class Verb(Enum):
@@ -33,10 +33,11 @@ class Verb(Enum):
 
     APPEND = auto()
     FLUSH = auto()  # try to write what is left
-    PERSIST = auto()  # the same, and make the file if there is none
-    CLOSE = auto()  # flush, then give the handle back if all is written
+    PERSIST = auto()  # the same, and see to it that there is a file
+    CLOSE = auto()  # persist what exists, then give the handle back if all is written
     DROP = auto()  # forget what is left
     ERASE = auto()  # drop, and remove the file if it came from here
+    REWRITE = auto()  # the file is lost: `lines` are everything up to `number`, from memory
 
 
 @attrs.frozen
@@ -50,30 +51,22 @@ class Job:
     barrier: Barrier | None = None
 
 
-@attrs.define(eq=False)
-class FileState:
-    """What is left to write to one file, and how it stands.
+@attrs.frozen
+class Patience:
+    """Seconds: between tries after a failure, at first and at most; how long a lack of descriptors is no failure."""
 
-    - `left`: lines with the number of the last item in them; of the first, `offset` bytes are written
-    - `seen`, `written`: the number of the last item handed in, and of the last one written
-    - `made`: the directories that were made for it, innermost first
-    """
-
-    left: deque[tuple[bytes, int]] = attrs.field(factory=deque)
-    offset: int = 0
-    seen: int = 0
-    written: int = 0
-    exists: bool = False
-    joined: bool = False
-    made: list[str] = attrs.field(factory=list)
-    freed: int = 0
-    dirty: bool = False
-    new: bool = False
+    first: float = 0.25
+    longest: float = 5.0
+    descriptors: float = 2.0
+    glance: float = 0.02  # between two looks for a descriptor
 
 
 @attrs.define(eq=False)
 class Outcome:
-    """How a writer stands after a batch. `freed` bytes left the queue; `unsynced` paths were written and not synced."""
+    """How a writer stands after a batch. `freed` bytes left the queue; `unsynced` paths were written and not synced.
+
+    `lost`: its file is gone and it waits to be written anew from memory. `restored`: the file was gone and is back.
+    """
 
     writer: RolloutWriter
     exists: bool
@@ -84,6 +77,20 @@ class Outcome:
     barriers: list[Barrier]
     unsynced: list[str]
     sync_failed: bool = False
+    lost: bool = False
+    restored: bool = False
+
+
+@attrs.define(eq=False)
+class _Trouble:
+    """A writer that could not do what it was asked for: when to try again, and what is still owed."""
+
+    since: float
+    again: float
+    delay: float
+    verbs: set[Verb]
+    told: bool  # whether somebody was answered; else they all wait
+    lost: bool = False
 
 
 @final
@@ -93,168 +100,180 @@ class BatchWriter:
     `sync` says whether outcomes name what has to be synced.
     """
 
-    def __init__(self, files: FileOperations, *, open_files: int, sync: bool = False) -> None:
+    def __init__(
+        self,
+        files: FileOperations,
+        *,
+        open_files: int,
+        sync: bool = False,
+        patience: Patience,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._files = files
         self._sync = sync
         self._open_files = open_files
-        self._handles: OrderedDict[RolloutWriter, int] = OrderedDict()
+        self._patience = patience
+        self._clock = clock
+        self._open: OrderedDict[RolloutFile, None] = OrderedDict()
+        self._trouble: dict[RolloutWriter, _Trouble] = {}
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Does a batch, in order per writer. Raises nothing: errors are in the outcomes."""
+        """Does a batch, in order per writer. Raises nothing: errors are in the outcomes.
+
+        A writer that waits for descriptors, or for its content from memory, has no outcome yet.
+        """
         touched: dict[RolloutWriter, list[Job]] = {}
         for job in jobs:
             touched.setdefault(job.writer, []).append(job)
-        return [self._serve(writer, asked) for writer, asked in touched.items()]
+        return self._outcomes(touched)
+
+    def retry(self, *, now: bool = False) -> list[Outcome]:
+        """Tries again what failed and is due; with `now`, everything."""
+        moment = self._clock()
+        due = [writer for writer, trouble in self._trouble.items() if now or trouble.again <= moment]
+        return self._outcomes({writer: [] for writer in due if not self._trouble[writer].lost})
+
+    def next_retry(self) -> float | None:
+        """Seconds until something is due, `None` if nothing will be."""
+        times = [trouble.again for trouble in self._trouble.values() if not trouble.lost]
+        return max(0.0, min(times) - self._clock()) if times else None
 
     def close_handles(self) -> None:
-        """Gives back every handle."""
-        while self._handles:
-            self._close(next(iter(self._handles)))
+        """Gives back every handle, but for those that alone lead to what was written."""
+        for file in list(self._open):
+            self._close_if_safe(file)
 
-    def _serve(self, writer: RolloutWriter, jobs: list[Job]) -> Outcome:
-        state = writer.file_state()
-        verbs = {job.verb for job in jobs}
-        barriers = [job.barrier for job in jobs if job.barrier is not None]
+    def _outcomes(self, touched: dict[RolloutWriter, list[Job]]) -> list[Outcome]:
+        outcomes = [self._serve(writer, jobs) for writer, jobs in touched.items()]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _serve(self, writer: RolloutWriter, jobs: list[Job]) -> Outcome | None:
+        file = writer.file(self._files)
+        trouble = self._trouble.get(writer)
+        verbs = {job.verb for job in jobs} | (trouble.verbs if trouble is not None else set())
         for job in jobs:
             if job.verb is Verb.APPEND:
-                state.left.append((job.lines, job.number))
-                state.seen = job.number
+                file.add(job.lines, job.number)
+            elif job.verb is Verb.REWRITE:
+                file.rewrite(job.lines, job.number)
+                if trouble is not None:
+                    trouble.lost = False
+            if job.barrier is not None:
+                file.barriers.append(job.barrier)
+        if trouble is not None and trouble.lost and not writer.dropped:
+            trouble.verbs = verbs
+            return None
+        error: StoreError | None = None
+        lost = False
         try:
-            error = self._do(writer, state, verbs)
+            self._do(writer, file, verbs)
+        except ContentLost:
+            lost = True
         except Exception as exc:  # a bug must not end the thread that all sessions share
-            error = StoreError(f"failed to write {writer.path}: {exc!r}")
-            error.__cause__ = exc
-        if Verb.CLOSE in verbs and error is None:
-            self._close(writer)
-        freed, state.freed = state.freed, 0
-        unsynced: list[str] = []
-        if self._sync and state.dirty:
-            unsynced = [writer.path]
-            if state.new:  # else the file could not be found again
-                unsynced += [os.path.dirname(path) for path in (writer.path, *state.made)]
-        state.dirty = state.new = False
-        return Outcome(writer, state.exists, state.seen, state.written, freed, error, barriers, unsynced)
+            error = _as_error(writer, exc)
+        if lost or error is not None:
+            if self._waits(writer, trouble, verbs, error, lost):
+                return self._outcome(file, [], file.answered, None, lost=True) if lost else None
+        else:
+            self._trouble.pop(writer, None)
+            if Verb.CLOSE in verbs:
+                self._close(file)
+                writer.release_lock()
+        barriers, file.barriers = file.barriers, []
+        file.answered = file.seen
+        return self._outcome(file, barriers, file.seen, error)
 
-    def _do(self, writer: RolloutWriter, state: FileState, verbs: Container[Verb]) -> StoreError | None:
+    def _outcome(
+        self, file: RolloutFile, barriers: list[Barrier], seen: int, error: StoreError | None, *, lost: bool = False
+    ) -> Outcome:
+        freed, file.freed = file.freed, 0
+        restored, file.restored = file.restored, False
+        unsynced = file.take_unsynced() if self._sync else []
+        return Outcome(
+            file.writer,
+            file.exists,
+            seen,
+            file.written,
+            freed,
+            error,
+            barriers,
+            unsynced,
+            lost=lost,
+            restored=restored,
+        )
+
+    def _do(self, writer: RolloutWriter, file: RolloutFile, verbs: set[Verb]) -> None:
         if writer.dropped:
-            return self._forget(writer, state, erase=Verb.ERASE in verbs)
-        if state.left or (Verb.PERSIST in verbs and not state.exists):
-            return self._drain(writer, state)
-        return None
+            self._open.pop(file, None)
+            file.forget(erase=Verb.ERASE in verbs)
+        elif file.left or Verb.REWRITE in verbs or Verb.PERSIST in verbs or (Verb.CLOSE in verbs and file.exists):
+            self._drain(file)
 
-    def _drain(self, writer: RolloutWriter, state: FileState) -> StoreError | None:
-        """Writes all that is left; after an error once more with a fresh handle. The error of the second try."""
+    def _drain(self, file: RolloutFile) -> None:
+        """Writes all that is left; after an error once more with a fresh handle. Raises the error of the second try."""
         for last_try in (False, True):
+            self._make_room(file)
             try:
-                self._write_all(self._handle(writer, state), state)
-                return None
+                file.write()
+                return
             except OSError as exc:
-                self._close(writer)
-                if exc.errno in (errno.EMFILE, errno.ENFILE):
+                self._close_if_safe(file)
+                if exc.errno in NO_DESCRIPTORS:
                     self.close_handles()
                 if last_try:
-                    error = StoreError(f"failed to write {writer.path}: {exc}")
-                    error.__cause__ = exc
-                    return error
-        raise AssertionError("unreachable")
-
-    def _handle(self, writer: RolloutWriter, state: FileState) -> int:
-        handle = self._handles.get(writer)
-        if handle is not None:
-            self._handles.move_to_end(writer)
-            return handle
-        while len(self._handles) >= self._open_files:
-            self._close(next(iter(self._handles)))
-        handle = self._open(writer, state)
-        self._handles[writer] = handle
-        return handle
-
-    def _open(self, writer: RolloutWriter, state: FileState) -> int:
-        files = self._files
-        if state.exists or writer.head is None:
-            handle = files.open(writer.path)
-            state.exists = True
-            if writer.head is None and not state.joined:
-                # A torn last line must not swallow ours; its bytes stay where they are.
-                try:
-                    torn = files.lacks_line_end(writer.path)
-                except OSError:
-                    files.close(handle)
                     raise
-                if torn:
-                    state.left.appendleft((b"\n", 0))
-                state.joined = True
-            return handle
-        state.made = files.make_directories(os.path.dirname(writer.path)) + state.made
-        first_line = writer.head(writer.began)
-        handle = files.create(writer.path)
-        state.exists = state.new = True
-        state.left.appendleft((first_line, 0))
-        return handle
+            finally:
+                if file.handle is not None:
+                    self._open[file] = None
+                    self._open.move_to_end(file)
 
-    def _write_all(self, handle: int, state: FileState) -> None:
-        left = state.left
-        while left:
-            data = self._next_bytes(state)
-            count = self._files.write(handle, data)
-            if count <= 0:
-                raise OSError(errno.EIO, "nothing was written")
-            state.dirty = True
-            state.offset += count
-            while left and state.offset >= len(left[0][0]):
-                lines, number = left.popleft()
-                state.offset -= len(lines)
-                if number:
-                    state.written = number
-                    state.freed += len(lines)
+    def _make_room(self, wanted: RolloutFile) -> None:
+        """Sees to it that one more handle may be opened."""
+        if wanted.handle is not None:
+            return
+        for file in list(self._open):
+            if len(self._open) < self._open_files:
+                return
+            self._close_if_safe(file)
 
-    @staticmethod
-    def _next_bytes(state: FileState) -> bytes | memoryview:
-        left = state.left
-        first = left[0][0]
-        if len(left) == 1 or len(first) >= WRITE_SIZE:
-            return memoryview(first)[state.offset :] if state.offset else first
-        pieces: list[bytes] = []
-        size = 0
-        for lines, _ in left:
-            pieces.append(lines)
-            size += len(lines)
-            if size >= WRITE_SIZE:
-                break
-        return memoryview(b"".join(pieces))[state.offset :]
+    def _close_if_safe(self, file: RolloutFile) -> None:
+        if file.may_close():
+            self._close(file)
 
-    def _forget(self, writer: RolloutWriter, state: FileState, *, erase: bool) -> StoreError | None:
-        """Drops what is left; with `erase` also a file that this life of the thread has made."""
-        state.freed += sum(len(lines) for lines, number in state.left if number)
-        state.left.clear()
-        state.offset = 0
-        state.dirty = False
-        self._close(writer)
-        if erase and state.exists and writer.head is not None:
-            try:
-                self._files.remove(writer.path)
-            except FileNotFoundError:
-                pass
-            except OSError as exc:
-                error = StoreError(f"failed to remove {writer.path}: {exc}")
-                error.__cause__ = exc
-                return error
-            state.exists = False
-            self._remove_empty(state)
-        return None
+    def _close(self, file: RolloutFile) -> None:
+        self._open.pop(file, None)
+        file.close()
 
-    def _remove_empty(self, state: FileState) -> None:
-        for path in state.made:
-            try:
-                self._files.remove_directory(path)
-            except OSError:
-                return  # somebody else has put something there
-        state.made = []
+    def _waits(
+        self, writer: RolloutWriter, trouble: _Trouble | None, verbs: set[Verb], error: StoreError | None, lost: bool
+    ) -> bool:
+        """Notes the trouble; whether those who asked go on waiting instead of being told."""
+        patience, now = self._patience, self._clock()
+        if trouble is None:
+            trouble = self._trouble[writer] = _Trouble(now, now, patience.first, set(), told=False)
+        if lost:
+            trouble.lost = True
+            trouble.verbs = verbs
+            return True
+        cause = None if error is None else error.__cause__
+        scarce = isinstance(cause, OSError) and cause.errno in NO_DESCRIPTORS
+        if scarce and not trouble.told and now - trouble.since < patience.descriptors:
+            trouble.again = now + patience.glance
+            trouble.verbs = verbs
+            return True
+        # What was asked for is answered by the error; what is left is tried again.
+        trouble.told = True
+        trouble.verbs = {Verb.REWRITE} & verbs
+        trouble.again = now + trouble.delay
+        trouble.delay = min(2 * trouble.delay, patience.longest)
+        if not writer.file(self._files).left and not trouble.verbs:
+            del self._trouble[writer]
+        return False
 
-    def _close(self, writer: RolloutWriter) -> None:
-        handle = self._handles.pop(writer, None)
-        if handle is not None:
-            try:
-                self._files.close(handle)
-            except OSError:
-                pass  # the handle is gone either way; a lost write shows at the next one
+
+def _as_error(writer: RolloutWriter, cause: Exception) -> StoreError:
+    told = str(cause) if isinstance(cause, OSError) else repr(cause)
+    doing = "remove" if writer.dropped else "write"
+    error = StoreError(f"failed to {doing} {writer.path}: {told}")
+    error.__cause__ = cause
+    return error

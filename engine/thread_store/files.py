@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Protocol
 
-__all__ = ["FileOperations", "RealFiles"]
+import attrs
+
+__all__ = ["FileOperations", "FileStatus", "RealFiles"]
+
+COPIED_AT_ONCE = 8 << 20  # bytes
+
+
+@attrs.frozen
+class FileStatus:
+    """Which file it is, how many names it has, and its size in bytes."""
+
+    device: int
+    inode: int
+    links: int
+    size: int
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The same for the same file under any name, as long as it exists."""
+        return self.device, self.inode
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileStatus:
+        """From what the system tells."""
+        return cls(found.st_dev, found.st_ino, found.st_nlink, found.st_size)
 
 
 class FileOperations(Protocol):
@@ -18,16 +43,34 @@ class FileOperations(Protocol):
         """A handle for appending to a new file; the file must not exist."""
 
     def open(self, path: str) -> int:
-        """A handle for appending to an existing file."""
+        """A handle for appending to an existing file, and for reading it where that is allowed."""
 
-    def lacks_line_end(self, path: str) -> bool:
-        """Whether the file has bytes after its last line end."""
+    def status(self, path: str) -> FileStatus | None:
+        """What is at a path; `None` if nothing is."""
+
+    def handle_status(self, handle: int) -> FileStatus:
+        """What a handle leads to, though its name may be gone."""
+
+    def read(self, handle: int, length: int, offset: int) -> bytes:
+        """Up to `length` bytes from `offset` on; nothing at the end of the file."""
 
     def write(self, handle: int, data: bytes | memoryview) -> int:
         """Appends; returns how many bytes were written, which may be fewer."""
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Appends the first `length` bytes of one file to another."""
+
+    def truncate(self, handle: int, length: int) -> None:
+        """Cuts a file to its first `length` bytes."""
+
     def close(self, handle: int) -> None:
         """Gives a handle back."""
+
+    def add_to(self, path: str, data: bytes) -> None:
+        """Appends to a file that is made if it is missing."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives a file another name; one that has it is replaced."""
 
     def remove(self, path: str) -> None:
         """Removes a file."""
@@ -59,23 +102,57 @@ class RealFiles:
         return missing
 
     def create(self, path: str) -> int:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def open(self, path: str) -> int:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except PermissionError:
+            return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
-    def lacks_line_end(self, path: str) -> bool:
-        with open(path, "rb") as file:
-            if file.seek(0, os.SEEK_END) == 0:
-                return False
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
+    def status(self, path: str) -> FileStatus | None:
+        try:
+            return FileStatus.of(os.stat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def handle_status(self, handle: int) -> FileStatus:
+        return FileStatus.of(os.fstat(handle))
+
+    def read(self, handle: int, length: int, offset: int) -> bytes:
+        return os.pread(handle, length, offset)
 
     def write(self, handle: int, data: bytes | memoryview) -> int:
         return os.write(handle, data)
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        offset = 0
+        while offset < length:
+            data = os.pread(source, min(COPIED_AT_ONCE, length - offset), offset)
+            if not data:
+                raise OSError(errno.EIO, "the source has become shorter")
+            offset += len(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(target, view) :]
+
+    def truncate(self, handle: int, length: int) -> None:
+        os.ftruncate(handle, length)
+
     def close(self, handle: int) -> None:
         os.close(handle)
+
+    def add_to(self, path: str, data: bytes) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+        finally:
+            os.close(handle)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(old, new)
 
     def remove(self, path: str) -> None:
         os.remove(path)

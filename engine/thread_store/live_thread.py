@@ -35,6 +35,12 @@ class ThreadWriter(Protocol):
     def observe(self, observer: Callable[[int], None]) -> None:
         """Calls `observer(acknowledged)` whenever that number grows."""
 
+    def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
+        """`memory` gives what the thread is stored anew from if what was stored is lost."""
+
+    def on_notice(self, notice: Callable[[str], None]) -> None:
+        """Calls `notice(text)` with what the user should know about the storing."""
+
     async def room(self) -> None:
         """Waits while too much is queued."""
 
@@ -125,6 +131,22 @@ class LiveThread:
         One callback at a time, the last one set. It must be quick and must not raise.
         """
         self._writer.observe(callback)
+
+    def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
+        """`memory` gives the whole thread as items, its meta first, as of the moment it is called.
+
+        Called between the steps of tasks when the stored thread was removed or cut by others and what was stored of it
+        can't be had any more: the thread is then stored anew from these items, followed by whatever is appended later.
+        Without it only the meta comes back. It must be quick and must not raise.
+        """
+        self._writer.on_lost(memory)
+
+    def on_notice(self, notice: Callable[[str], None]) -> None:
+        """Calls `notice(text)` between the steps of tasks with what the user should know: stored anew, saved again.
+
+        It must be quick and must not raise.
+        """
+        self._writer.on_notice(notice)
 
     async def room(self) -> None:
         """Waits while too much is queued. Sessions call it where waiting does no harm, e.g. before a model request."""

@@ -199,6 +199,12 @@ class _MemoryWriter:
     def observe(self, observer: Callable[[int], None]) -> None:
         self._observer = observer
 
+    def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
+        pass  # nobody else reaches it
+
+    def on_notice(self, notice: Callable[[str], None]) -> None:
+        pass
+
     async def room(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
 

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, final
 
+from engine.errors import StoreError
 from engine.rollout.lines import encode_rollout_line
 from engine.thread_store.barrier import Barrier
-from engine.thread_store.batches import FileState, Job, Verb
+from engine.thread_store.batches import Job, Verb
+from engine.thread_store.rollout_file import RolloutFile
 
 if TYPE_CHECKING:
-    from engine.errors import StoreError
     from engine.protocol.rollout_items import RolloutItem
     from engine.thread_store.appender import Appender
+    from engine.thread_store.files import FileOperations, FileStatus
+    from engine.thread_store.locks import RolloutLock
 
 __all__ = ["RolloutWriter"]
+
+log = logging.getLogger(__name__)
 
 
 @final
 class RolloutWriter:
     """Hands lines to the appender. Made by a store, for one life of one thread.
 
-    `head` makes the first line of a new file, on the appender's thread, as of the moment of the first item (`began`);
-    `None` goes on with an existing file.
+    `head` makes the first line of a file, on the appender's thread, as of the moment of the first item (`began`). With
+    `found` the file is there already and is gone on with, as it is without `head`; what this life has made itself it
+    `owns_file`, and may erase it.
+    `places` is where others may move the file to; `lock` keeps other writers away, and is taken once there is a file.
     Numbers count items: `submitted` were handed in, up to `acknowledged` the appender has dealt with them (written, or
     failed and kept in order), up to `written` they are in the file (with durability `fsync`: on the disk). `error` is
     that of the last try, `None` after one that went well.
@@ -30,15 +38,22 @@ class RolloutWriter:
 
     __slots__ = (
         "_appender",
+        "_file",
+        "_lock",
+        "_memory",
+        "_notice",
         "_observer",
-        "_state",
         "acknowledged",
         "began",
         "dropped",
         "error",
         "exists",
+        "found",
         "head",
+        "joins",
+        "owns_file",
         "path",
+        "places",
         "queued",
         "stuck",
         "submitted",
@@ -47,19 +62,36 @@ class RolloutWriter:
         "written",
     )
 
-    def __init__(self, appender: Appender, path: str, head: Callable[[str], bytes] | None) -> None:
+    def __init__(
+        self,
+        appender: Appender,
+        path: str,
+        head: Callable[[str], bytes] | None,
+        *,
+        found: FileStatus | None = None,
+        owns_file: bool | None = None,
+        places: Sequence[str] = (),
+        lock: RolloutLock | None = None,
+    ) -> None:
         self._appender = appender
         self._observer: Callable[[int], None] | None = None
-        self._state: FileState | None = None  # of the appender's thread
+        self._memory: Callable[[], Sequence[RolloutItem]] | None = None
+        self._notice: Callable[[str], None] | None = None
+        self._file: RolloutFile | None = None  # of the appender's thread
+        self._lock = lock
         self.path = path
         self.head = head
+        self.found = found
+        self.joins = head is None or found is not None
+        self.owns_file = not self.joins if owns_file is None else owns_file
+        self.places = tuple(places)
         self.began = ""
         self.submitted = 0
         self.acknowledged = 0
         self.written = 0
         self.error: StoreError | None = None
         self.queued = 0  # bytes
-        self.exists = head is None  # whether there is a file
+        self.exists = self.joins  # whether there is a file
         self.used = False  # whether the appender knows this writer
         self.stuck = False  # whether the last try failed
         self.dropped = False
@@ -92,12 +124,12 @@ class RolloutWriter:
         await self._ask(Verb.FLUSH, needed=self.used and not (self.exists and self.is_idle))
 
     async def persist(self) -> None:
-        """As `flush`, and makes the file with its first line if there is none."""
-        await self._ask(Verb.PERSIST, needed=not (self.exists and self.is_idle))
+        """As `flush`, and sees to it that there is a file: made with its first line, or made anew if it was removed."""
+        await self._ask(Verb.PERSIST, needed=True)
 
     async def close(self) -> None:
         """As `flush`, then gives the file back. What can't be written stays, and the writer with it."""
-        await self._ask(Verb.CLOSE, needed=self.used)
+        await self._ask(Verb.CLOSE, needed=self.used or self.joins)
         while not self.is_idle:  # handed in meanwhile
             await self._ask(Verb.CLOSE, needed=True)
 
@@ -111,19 +143,58 @@ class RolloutWriter:
     def drop_nowait(self, *, erase: bool = False) -> Barrier | None:
         """As `drop`, without waiting."""
         self.dropped = True
-        return self._send(Verb.ERASE if erase else Verb.DROP) if self.used else None
+        try:
+            return self._send(Verb.ERASE if erase else Verb.DROP) if self.used or self.joins else None
+        except StoreError:  # the appender is closed; what was handed in before is written or reported
+            self.release_lock()
+            return None
 
     def observe(self, observer: Callable[[int], None]) -> None:
         """Calls `observer(acknowledged)` on Trio's thread whenever that number grows; it must not raise."""
         self._observer = observer
 
+    def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
+        """`memory` gives the items that a lost file is written anew from: all of the thread up to now, meta first."""
+        self._memory = memory
+
+    def on_notice(self, notice: Callable[[str], None]) -> None:
+        """Calls `notice(text)` on Trio's thread with what the user should know of the file; it must not raise."""
+        self._notice = notice
+
     # --- for the appender ----------------------------------------------------------------------
 
-    def file_state(self) -> FileState:
+    def file(self, files: FileOperations) -> RolloutFile:
         """What the appender's thread keeps about the file; made on first use."""
-        if self._state is None:
-            self._state = FileState()
-        return self._state
+        if self._file is None:
+            self._file = RolloutFile(files, self)
+        return self._file
+
+    def take_lock(self) -> None:
+        """The file is there now: keeps others away. Raises `StoreError` if somebody else has it already."""
+        if self._lock is not None:
+            self._lock.take()
+
+    def release_lock(self) -> None:
+        """The file is no longer written."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def restore(self) -> None:
+        """The file is lost: hands in everything up to now, from memory. Called on Trio's thread."""
+        stamp = self._appender.timestamp()
+        if self._memory is not None:
+            lines = b"".join([encode_rollout_line(item, stamp) for item in self._memory()])
+            number = self.submitted
+        else:
+            lines = b"" if self.head is None else self.head(self.began or stamp)
+            number = 0  # what is left comes after it
+        self._appender.send(Job(Verb.REWRITE, self, lines, number))
+
+    def tell(self, text: str) -> None:
+        """Passes on what the user should know."""
+        log.warning("%s", text)
+        if self._notice is not None:
+            self._notice(text)
 
     def notify(self) -> None:
         """Tells the observer."""

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import Counter, deque
 
-from engine.thread_store.files import RealFiles
+from engine.thread_store.files import FileStatus, RealFiles
 
 __all__ = ["OK", "FaultyFiles", "short"]
 
@@ -69,8 +69,28 @@ class FaultyFiles:
         self.most_open = max(self.most_open, len(self.open_handles))
         return handle
 
-    def lacks_line_end(self, path: str) -> bool:
-        return self._real.lacks_line_end(path)
+    def status(self, path: str) -> FileStatus | None:
+        return self._real.status(path)
+
+    def handle_status(self, handle: int) -> FileStatus:
+        return self._real.handle_status(handle)
+
+    def read(self, handle: int, length: int, offset: int) -> bytes:
+        return self._real.read(handle, length, offset)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self._next(False)
+        self._real.copy(source, target, length)
+
+    def truncate(self, handle: int, length: int) -> None:
+        self._real.truncate(handle, length)
+
+    def add_to(self, path: str, data: bytes) -> None:
+        self._next(False)
+        self._real.add_to(path, data)
+
+    def rename(self, old: str, new: str) -> None:
+        self._real.rename(old, new)
 
     def write(self, handle: int, data: bytes | memoryview) -> int:
         self.calls["write"] += 1

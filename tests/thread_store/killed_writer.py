@@ -10,10 +10,9 @@ from collections.abc import Callable
 import trio
 
 from engine.protocol.ids import ThreadId
-from engine.thread_store.appender import open_appender
 from engine.thread_store.interface import ResumeThread
 from engine.thread_store.live_thread import LiveThread
-from engine.thread_store.local import LocalThreadStore
+from engine.thread_store.local import open_local_store
 from tests.thread_store.stories import create, telling
 
 
@@ -26,8 +25,7 @@ def telling_acknowledged(live: LiveThread) -> Callable[[int], None]:
 
 async def main(home: str, durability: str, threads: list[str]) -> None:
     """`threads` are ids to create, or to resume where they are stored."""
-    async with open_appender(durability="fsync" if durability == "fsync" else "os") as appender:
-        store = LocalThreadStore(home, appender)
+    async with open_local_store(home, durability="fsync" if durability == "fsync" else "os") as store:
         told: dict[ThreadId, int] = {}
         lives: list[LiveThread] = []
         for thread in map(ThreadId, threads):

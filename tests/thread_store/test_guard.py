@@ -10,11 +10,10 @@ import pytest
 import trio
 
 from engine.errors import InvalidRequest, StoreError
-from engine.thread_store.appender import open_appender
 from engine.thread_store.guard import LiveThreadGuard
 from engine.thread_store.interface import CreateThread, ResumedThread, ResumeThread
 from engine.thread_store.live_thread import LiveThread
-from engine.thread_store.local import LocalThreadStore
+from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.memory import InMemoryThreadStore
 from tests.thread_store.faults import FaultyFiles
 from tests.thread_store.stories import create, kept, telling, texts
@@ -27,8 +26,8 @@ def files() -> FaultyFiles:
 
 @pytest.fixture
 async def store(tmp_path: Path, files: FaultyFiles) -> AsyncIterator[LocalThreadStore]:
-    async with open_appender(files=files) as appender:
-        yield LocalThreadStore(tmp_path, appender)
+    async with open_local_store(tmp_path, files=files) as made:
+        yield made
 
 
 async def test_a_start_that_fails_leaves_nothing(store: LocalThreadStore, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine.protocol.ids import new_thread_id
-from engine.thread_store.appender import open_appender
 from engine.thread_store.interface import ResumeThread
-from engine.thread_store.local import LocalThreadStore
+from engine.thread_store.local import LocalThreadStore, open_local_store
 from tests.thread_store.stories import kept, telling
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +22,8 @@ LIVES = 3  # each thread is created, and resumed by the processes after the firs
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[LocalThreadStore]:
-    async with open_appender() as appender:
-        yield LocalThreadStore(tmp_path, appender)
+    async with open_local_store(tmp_path) as made:
+        yield made
 
 
 def live_and_be_killed(home: Path, durability: str, threads: list[str], lines: int) -> dict[str, int]:

@@ -14,9 +14,8 @@ from engine.protocol.ids import ThreadId, new_thread_id
 from engine.protocol.items import CompactionTrigger
 from engine.protocol.rollout_items import EventLine, ResponseLine
 from engine.protocol.wire import UnknownVariant
-from engine.thread_store.appender import open_appender
 from engine.thread_store.interface import CreateThread, ResumeThread, ThreadStore
-from engine.thread_store.local import LocalThreadStore
+from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.memory import InMemoryThreadStore
 from tests.thread_store.stories import create, kept, meta, telling
 
@@ -28,8 +27,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "memory":
         yield InMemoryThreadStore()
         return
-    async with open_appender() as appender:
-        yield LocalThreadStore(tmp_path, appender)
+    async with open_local_store(tmp_path) as made:
+        yield made
 
 
 async def stored(store: ThreadStore, thread_id: ThreadId) -> list[str] | None:

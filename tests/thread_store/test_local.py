@@ -21,7 +21,8 @@ from engine.rollout.lines import encode_rollout_line
 from engine.thread_store.appender import Appender, open_appender
 from engine.thread_store.hop import on_the_spot
 from engine.thread_store.interface import ResumeThread, StoredThread, ThreadQuery
-from engine.thread_store.local import LocalThreadStore
+from engine.thread_store.local import LocalThreadStore, open_local_store
+from engine.thread_store.locks import ThreadLocked
 from tests.thread_store.stories import create, kept, meta, open_descriptors, said, telling, texts
 
 STAMP = "2025-03-01T00:00:00.000Z"
@@ -34,8 +35,10 @@ async def appender() -> AsyncIterator[Appender]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, appender: Appender) -> LocalThreadStore:
-    return LocalThreadStore(tmp_path, appender)
+async def store(tmp_path: Path, appender: Appender) -> AsyncIterator[LocalThreadStore]:
+    made = LocalThreadStore(tmp_path, appender)
+    yield made
+    await made.aclose()
 
 
 def context(cwd: str) -> TurnContext:
@@ -68,6 +71,7 @@ async def test_a_file_is_named_after_the_local_time_of_creation(tmp_path: Path, 
     await live.flush()
     [line, _] = Path(live.rollout_path).read_text().splitlines()
     assert list(json.loads(line)) == ["timestamp", "type", "payload"]
+    await live.shutdown()
 
 
 async def test_creating_touches_no_disk_and_starts_no_thread(appender: Appender) -> None:
@@ -223,7 +227,10 @@ async def test_a_torn_file_is_resumed_behind_its_last_whole_line(store: LocalThr
     assert path.read_bytes() == torn
     resumed.live.append([telling("three")])
     await resumed.live.shutdown()
-    assert path.read_bytes().startswith(torn + b"\n")
+    whole, _, rest = torn.rpartition(b"\n")
+    assert path.read_bytes().startswith(whole + b"\n")
+    assert path.with_name(path.name + ".torn").read_bytes() == rest + b"\n"
+    assert texts(path) == ["meta", "one", "three"]
     assert kept((await store.load_history(thread_id)).items) == ["meta", "one", "three"]
 
 
@@ -338,3 +345,40 @@ async def test_the_hop_is_a_seam(tmp_path: Path, appender: Appender, autojump_cl
         assert await store.latest_thread(ThreadQuery()) is not None
         resumed = await store.resume(ResumeThread(thread=thread_id))
     resumed.live.forget()
+
+
+# --- one writer ----------------------------------------------------------------------------------
+
+
+async def test_another_store_on_the_same_file_is_refused(store: LocalThreadStore, tmp_path: Path) -> None:
+    live = store.create(create())
+    async with open_local_store(tmp_path) as other:
+        live.append([telling("one")])
+        await live.flush()
+        with pytest.raises(ThreadLocked, match=f"is being written by process {os.getpid()} "):
+            await other.resume(ResumeThread(thread=live.thread_id))
+        with pytest.raises(ConflictError):
+            assert live.rollout_path is not None
+            await other.resume(ResumeThread(thread=Path(live.rollout_path)))
+        assert other.live_threads() == ()
+        assert kept((await other.load_history(live.thread_id)).items) == ["meta", "one"]  # reading is free
+        await live.shutdown()
+        resumed = await other.resume(ResumeThread(thread=live.thread_id))
+        with pytest.raises(ThreadLocked):
+            await store.resume(ResumeThread(thread=live.thread_id))
+        await resumed.live.shutdown()
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+async def test_a_resume_that_fails_or_is_abandoned_locks_nothing(store: LocalThreadStore, tmp_path: Path) -> None:
+    path = write(tmp_path, [meta()])
+    path.write_text("nothing of a thread\n")
+    with pytest.raises(StoreError):
+        await store.resume(ResumeThread(thread=path))
+    write(tmp_path, [meta(thread_id := new_thread_id())])
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.resume(ResumeThread(thread=thread_id))
+    await (await store.resume(ResumeThread(thread=thread_id))).live.discard()
+    assert not list(tmp_path.rglob("*.lock"))
+    assert store.live_threads() == ()
