@@ -232,6 +232,17 @@ class Session:
         if self._core.hub.live is not None:
             await self._core.hub.live.flush()
 
+    async def durable(self) -> None:
+        """Returns when the thread can be resumed from the store, by another process too, even before its first turn.
+
+        In this engine `Engine.resume_session` takes the id from the moment it is known. Raises `StoreError` while the
+        thread can't be stored, `InvalidRequest` for an ephemeral session, `SessionClosed`. Cancelling ends the wait.
+        """
+        self._core.check_running()
+        if self._core.hub.live is None:
+            raise InvalidRequest("an ephemeral session is not stored; it can't be resumed")
+        await self._core.hub.live.persist()
+
     async def aclose(self) -> None:
         """Ends the session: interrupts the turn, stops background terminals, flushes. Idempotent.
 

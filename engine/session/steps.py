@@ -21,6 +21,7 @@ from engine.rollout.policy import PersistenceMode
 from engine.session.configuration import SessionConfiguration
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
+from engine.session.from_memory import items_from_memory
 from engine.session.resume import restore
 from engine.session.startup import Start, Step, check_graph
 from engine.thread_store.interface import CreateThread, ResumeThread, StoredHistory, ThreadQuery
@@ -169,6 +170,9 @@ async def _session(start: Start) -> None:
         hub.emit("", Warning(ON_FAILURE_DEPRECATED))
     if previous is not None and previous != model.slug:
         hub.emit("auto-compact-0", Warning(MODEL_CHANGED.format(previous=previous, current=model.slug)))
+    if start.live is not None:
+        start.live.on_lost(lambda: items_from_memory(core))
+        start.live.on_notice(lambda text: hub.emit("", Warning(text)))
     start.core = core
 
 

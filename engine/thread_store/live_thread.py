@@ -133,11 +133,11 @@ class LiveThread:
         self._writer.observe(callback)
 
     def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
-        """`memory` gives the whole thread as items, its meta first, as of the moment it is called.
+        """`memory` gives all items of the thread but its meta, as of the moment it is called.
 
         Called between the steps of tasks when the stored thread was removed or cut by others and what was stored of it
-        can't be had any more: the thread is then stored anew from these items, followed by whatever is appended later.
-        Without it only the meta comes back. It must be quick and must not raise.
+        can't be had any more: the thread is then stored anew, its meta first, then these items, then whatever is
+        appended later. Without it only the meta comes back. It must be quick and must not raise.
         """
         self._writer.on_lost(memory)
 

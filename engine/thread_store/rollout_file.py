@@ -100,7 +100,7 @@ class RolloutFile:
         self.seen = number
 
     def rewrite(self, data: bytes, number: int) -> None:
-        """Everything up to item `number`, from memory: at the next write it becomes a new file."""
+        """Everything up to item `number` but the first line: at the next write it becomes a new file."""
         self._memory = (data, number)
 
     def write(self) -> None:
@@ -289,6 +289,9 @@ class RolloutFile:
             while view:
                 view = view[self.files.write(new, view) :]
 
+        writer = self.writer
+        if writer.head is not None:
+            data = writer.head(writer.began) + data
         self.close()
         self._make_anew(fill)
         while self.left and self.left[0].number <= number:

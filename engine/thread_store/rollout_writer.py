@@ -154,7 +154,7 @@ class RolloutWriter:
         self._observer = observer
 
     def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
-        """`memory` gives the items that a lost file is written anew from: all of the thread up to now, meta first."""
+        """`memory` gives what a lost file is written anew from: all items up to now, but for the first line."""
         self._memory = memory
 
     def on_notice(self, notice: Callable[[str], None]) -> None:
@@ -180,15 +180,16 @@ class RolloutWriter:
             self._lock.release()
 
     def restore(self) -> None:
-        """The file is lost: hands in everything up to now, from memory. Called on Trio's thread."""
+        """The file is lost: hands in everything up to now, from memory. Called on Trio's thread; raises nothing."""
         stamp = self._appender.timestamp()
+        lines, number = b"", 0  # what is left comes after it
         if self._memory is not None:
             lines = b"".join([encode_rollout_line(item, stamp) for item in self._memory()])
             number = self.submitted
-        else:
-            lines = b"" if self.head is None else self.head(self.began or stamp)
-            number = 0  # what is left comes after it
-        self._appender.send(Job(Verb.REWRITE, self, lines, number))
+        try:
+            self._appender.send(Job(Verb.REWRITE, self, lines, number))
+        except StoreError:
+            log.error("the transcript %s is lost, and it is too late to write it anew", self.path)
 
     def tell(self, text: str) -> None:
         """Passes on what the user should know."""

@@ -357,8 +357,8 @@ async def test_another_store_on_the_same_file_is_refused(store: LocalThreadStore
         await live.flush()
         with pytest.raises(ThreadLocked, match=f"is being written by process {os.getpid()} "):
             await other.resume(ResumeThread(thread=live.thread_id))
+        assert live.rollout_path is not None
         with pytest.raises(ConflictError):
-            assert live.rollout_path is not None
             await other.resume(ResumeThread(thread=Path(live.rollout_path)))
         assert other.live_threads() == ()
         assert kept((await other.load_history(live.thread_id)).items) == ["meta", "one"]  # reading is free

@@ -123,7 +123,7 @@ async def test_a_lost_file_is_written_anew_from_memory(tmp_path: Path, how: str)
         writer = await written(appender, path, "1", "2")
 
         def memory() -> list[RolloutItem]:
-            return [meta(), said(f"all up to {writer.submitted}")]
+            return [said(f"all up to {writer.submitted}")]
 
         writer.on_lost(memory)
         told = Told(writer)
