@@ -22,6 +22,7 @@ from cattrs.preconf.msgspec import make_converter
 from engine.errors import ProtocolError
 from engine.protocol.events import EVENT_ALIASES, EventMsg
 from engine.protocol.items import ResponseItem
+from engine.protocol.profile_codec import register as register_profiles
 from engine.protocol.rollout_items import LINE_CLASSES, EventLine, ResponseLine, RolloutItem, SessionMeta, UnknownLine
 from engine.protocol.settings import ApprovalPolicy, GranularApproval
 from engine.protocol.wire import OMIT_DEFAULT, UNWRITTEN, JsonObject, UnknownVariant, Wire
@@ -234,6 +235,7 @@ def converter() -> cattrs.Converter:
     made.register_structure_hook_factory(_is_tagged_union, _untag)
     made.register_structure_hook_factory(_is_text_or, _text_or)
     made.register_structure_hook_func(lambda kind: kind == ApprovalPolicy, _approval)
+    register_profiles(made)
     made.register_structure_hook_factory(_is_wire, _structure_wire)
     made.register_unstructure_hook_factory(_is_wire, _unstructure_wire)
     made.register_unstructure_hook(UnknownVariant, lambda value: value.raw)

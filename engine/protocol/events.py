@@ -80,7 +80,7 @@ class SessionConfigured(Wire):
     service_tier: str | None = optional()
     approval_policy: ApprovalPolicy
     approvals_reviewer: str
-    permission_profile: PermissionProfile
+    permission_profile: PermissionProfile | UnknownVariant
     active_permission_profile: ActivePermissionProfile | None = optional()
     cwd: str
     reasoning_effort: str | None = optional()

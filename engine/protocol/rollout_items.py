@@ -12,7 +12,7 @@ from engine.protocol.ids import ThreadId
 from engine.protocol.items import ResponseItem
 from engine.protocol.profiles import FileSystemSandboxPolicy, PermissionProfile, SandboxPolicy
 from engine.protocol.settings import ApprovalPolicy, CollaborationMode, GitInfo, SessionSource, TruncationPolicy
-from engine.protocol.wire import JsonObject, Wire, defaulted, optional
+from engine.protocol.wire import JsonObject, UnknownVariant, Wire, defaulted, optional
 
 __all__ = [
     "BaseInstructions",
@@ -76,10 +76,10 @@ class TurnContext(Wire):
     current_date: str | None = optional()
     timezone: str | None = optional()
     approval_policy: ApprovalPolicy
-    sandbox_policy: SandboxPolicy
-    permission_profile: PermissionProfile | None = optional()
+    sandbox_policy: SandboxPolicy | UnknownVariant
+    permission_profile: PermissionProfile | UnknownVariant | None = optional()
     network: TurnContextNetwork | None = optional()
-    file_system_sandbox_policy: FileSystemSandboxPolicy | None = optional()
+    file_system_sandbox_policy: FileSystemSandboxPolicy | UnknownVariant | None = optional()
     model: str
     personality: str | None = optional()
     collaboration_mode: CollaborationMode | None = optional()

@@ -18,6 +18,7 @@ from engine.protocol.settings import (
     GranularApproval,
     TruncationPolicy,
 )
+from engine.protocol.wire import UnknownVariant
 
 if TYPE_CHECKING:
     from engine.session.configuration import SessionConfiguration
@@ -168,7 +169,7 @@ def _network_text(enabled: bool) -> str:
     return "Network access is enabled." if enabled else "Network access is restricted."
 
 
-def _sandbox_text(policy: SandboxPolicy) -> str:
+def _sandbox_text(policy: SandboxPolicy | UnknownVariant) -> str:
     match policy:
         case DangerFullAccess():
             return (

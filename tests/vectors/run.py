@@ -5,9 +5,10 @@ recordings, or a transcript of lines with `dir`. Each kind has its module here, 
 
     run_case(case, area, root) -> (expected, got)
 
-where `area` is the object (or list) the case stands in and `root` a fresh, empty, canonical directory. A case passes
-when both are equal. `NotImplementedError` says that the engine can't do it yet (failed, with the reason), `Skip` that
-this machine can't. Works from any directory with the installed engine; `ENGINE_PURE_PYTHON=1` is honoured.
+where `area` is the object the case stands in (for a list of cases, its file) and `root` a fresh, empty, canonical
+directory. A case passes when both are equal. `NotImplementedError` says that the engine can't do it yet (failed, with
+the reason), `Skip` that this machine can't. Works from any directory with the installed engine; `ENGINE_PURE_PYTHON=1`
+is honoured.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def cases_of(file: Path) -> list[Case] | None:
     except ValueError as exc:
         return [Case(file.name, None, f"not JSON: {exc}")]
     if isinstance(content, list):
-        return [_operation(case, at, content, file) for at, case in enumerate(content)]
+        return [_operation(case, at, file) for at, case in enumerate(content)]
     if isinstance(content, dict):
         return _object_cases(content, file)
     return [Case(file.name, None, "neither a list of cases nor an object")]
@@ -138,14 +139,14 @@ def _object_cases(content: dict[str, Any], file: Path) -> list[Case] | None:
     return [Case(file.name, None, "an object without `area`, `kind` or `recordings`")]
 
 
-def _operation(case: Any, at: int, content: list[Any], file: Path) -> Case:
+def _operation(case: Any, at: int, file: Path) -> Case:
     if not isinstance(case, dict) or "op" not in case:
         return Case(f"{file.name}[{at}]", None, "a case without `op`")
     operation, name = str(case["op"]), str(case.get("id", at))
     for module in OPERATIONS:
         loaded = _module(module)
         if loaded is not None and operation in getattr(loaded, "OPERATIONS", ()):
-            return _case(name, case, content, file, module)
+            return _case(name, case, file, file, module)
     return Case(name, None, f"the operation `{operation}` is not built yet")
 
 
