@@ -43,6 +43,55 @@ EVENT_MSG = _EVENT_MSG
 OTHER = _OTHER
 BROKEN = _BROKEN
 
+cdef enum:
+    _REPLACEMENT = 1 << 0
+    _COMPACTION = 1 << 1
+    _CONTEXT = 1 << 2
+    _TURN_STARTED = 1 << 3
+    _TURN_COMPLETE = 1 << 4
+    _TURN_ABORTED = 1 << 5
+    _ROLLED_BACK = 1 << 6
+    _USER_EVENT = 1 << 7
+    _USAGE = 1 << 8
+    _OTHER_EVENT = 1 << 9
+    _USER_ITEM = 1 << 10
+    _ASSISTANT_ITEM = 1 << 11
+    _OTHER_ITEM = 1 << 12
+    _META = 1 << 13
+    _FOREIGN = 1 << 14
+    _EMPTY = 1 << 15
+    _DAMAGED = 1 << 16
+    _EVENTS = _TURN_STARTED | _TURN_COMPLETE | _TURN_ABORTED | _ROLLED_BACK | _USER_EVENT | _USAGE | _OTHER_EVENT
+    _ITEMS = _USER_ITEM | _ASSISTANT_ITEM | _OTHER_ITEM
+    _COMPACTIONS = _REPLACEMENT | _COMPACTION
+    _ALL_MARKS = (1 << 17) - 1
+
+REPLACEMENT = _REPLACEMENT
+COMPACTION = _COMPACTION
+CONTEXT = _CONTEXT
+TURN_STARTED = _TURN_STARTED
+TURN_COMPLETE = _TURN_COMPLETE
+TURN_ABORTED = _TURN_ABORTED
+ROLLED_BACK = _ROLLED_BACK
+USER_EVENT = _USER_EVENT
+USAGE = _USAGE
+OTHER_EVENT = _OTHER_EVENT
+USER_ITEM = _USER_ITEM
+ASSISTANT_ITEM = _ASSISTANT_ITEM
+OTHER_ITEM = _OTHER_ITEM
+META = _META
+FOREIGN = _FOREIGN
+EMPTY = _EMPTY
+DAMAGED = _DAMAGED
+EVENTS = _EVENTS
+ITEMS = _ITEMS
+COMPACTIONS = _COMPACTIONS
+ALL_MARKS = _ALL_MARKS
+
+# The marks a line of a kind can have.
+cdef int[8] _MARKS_OF
+_MARKS_OF[:] = [_EMPTY, _META, _ITEMS, _COMPACTIONS, _CONTEXT, _EVENTS, _FOREIGN, _DAMAGED]
+
 
 cdef inline bint _is_space(unsigned char c) noexcept nogil:
     return c == b' ' or c == b'\t' or c == b'\r'
@@ -167,10 +216,45 @@ cdef Bytes _after_value(Bytes at, Bytes end) noexcept nogil:
     return end
 
 
+cdef Bytes _member(Bytes at, Bytes end, const char *name, Py_ssize_t size) noexcept nogil:
+    """Where the value of the first member `name` begins in the object that begins at `at`; NULL if it has none."""
+    cdef Bytes quote
+    cdef bint found
+    if at >= end or at[0] != b'{':
+        return NULL
+    at += 1
+    while True:
+        at = _after_space(at, end)
+        if at >= end or at[0] != b'"':
+            return NULL
+        quote = _closing_quote(at + 1, end)
+        if quote == NULL:
+            return NULL
+        found = _is_text(at + 1, quote, name, size)
+        at = _after_space(quote + 1, end)
+        if at >= end or at[0] != b':':
+            return NULL
+        at = _after_space(at + 1, end)
+        if found:
+            return at if at < end else NULL
+        at = _after_space(_after_value(at, end), end)
+        if at >= end or at[0] != b',':
+            return NULL
+        at += 1
+
+
+cdef inline bint _has_text(Bytes at, Bytes end, const char *name, Py_ssize_t size) noexcept nogil:
+    """Whether the value at `at`, maybe NULL, is the string `name`."""
+    cdef Bytes quote
+    if at == NULL or at[0] != b'"':
+        return False
+    quote = _closing_quote(at + 1, end)
+    return quote != NULL and _is_text(at + 1, quote, name, size)
+
+
 cdef int _kind(Bytes at, Bytes end) noexcept nogil:
     cdef Bytes last = end
     cdef Bytes quote
-    cdef bint is_type
     while last > at and _is_space((last - 1)[0]):
         last -= 1
     at = _after_space(at, last)
@@ -180,29 +264,70 @@ cdef int _kind(Bytes at, Bytes end) noexcept nogil:
         return _BLANK if at == last else _BROKEN
     if (last - 1)[0] != b'}':
         return _BROKEN
-    end = last
+    at = _member(at, last, b"type", 4)
+    if at == NULL or at[0] != b'"':
+        return _BROKEN
+    quote = _closing_quote(at + 1, last)
+    return _BROKEN if quote == NULL else _named(at + 1, quote)
+
+
+cdef int _event(Bytes payload, Bytes end) noexcept nogil:
+    cdef Bytes at = _member(payload, end, b"type", 4)
+    cdef Bytes quote
+    if at == NULL or at[0] != b'"':
+        return _OTHER_EVENT
+    quote = _closing_quote(at + 1, end)
+    if quote == NULL:
+        return _OTHER_EVENT
     at += 1
-    while True:
+    if _is_text(at, quote, b"token_count", 11):
+        at = _member(payload, end, b"info", 4)
+        return _OTHER_EVENT if at == NULL or at[0] != b'{' else _USAGE
+    if _is_text(at, quote, b"user_message", 12):
+        return _USER_EVENT
+    if _is_text(at, quote, b"task_started", 12) or _is_text(at, quote, b"turn_started", 12):
+        return _TURN_STARTED
+    if _is_text(at, quote, b"task_complete", 13) or _is_text(at, quote, b"turn_complete", 13):
+        return _TURN_COMPLETE
+    if _is_text(at, quote, b"turn_aborted", 12):
+        return _TURN_ABORTED
+    if _is_text(at, quote, b"thread_rolled_back", 18):
+        return _ROLLED_BACK
+    return _OTHER_EVENT
+
+
+cdef int _item(Bytes payload, Bytes end) noexcept nogil:
+    cdef Bytes role
+    if not _has_text(_member(payload, end, b"type", 4), end, b"message", 7):
+        return _OTHER_ITEM
+    role = _member(payload, end, b"role", 4)
+    if _has_text(role, end, b"user", 4):
+        return _USER_ITEM
+    return _ASSISTANT_ITEM if _has_text(role, end, b"assistant", 9) else _OTHER_ITEM
+
+
+cdef int _mark(Bytes at, Bytes end, int wanted) noexcept nogil:
+    """The mark of a line, or 0 if it is none of `wanted`."""
+    cdef int kind = _kind(at, end)
+    cdef int possible = _MARKS_OF[kind]
+    cdef int mark = possible
+    cdef Bytes payload
+    if possible & wanted == 0:
+        return 0
+    if possible & (possible - 1):  # more than one
         at = _after_space(at, end)
-        if at >= end or at[0] != b'"':
-            return _BROKEN
-        quote = _closing_quote(at + 1, end)
-        if quote == NULL:
-            return _BROKEN
-        is_type = _is_text(at + 1, quote, b"type", 4)
-        at = _after_space(quote + 1, end)
-        if at >= end or at[0] != b':':
-            return _BROKEN
-        at = _after_space(at + 1, end)
-        if is_type:
-            if at >= end or at[0] != b'"':
-                return _BROKEN
-            quote = _closing_quote(at + 1, end)
-            return _BROKEN if quote == NULL else _named(at + 1, quote)
-        at = _after_space(_after_value(at, end), end)
-        if at >= end or at[0] != b',':
-            return _BROKEN
-        at += 1
+        payload = _member(at, end, b"payload", 7)
+        if kind == _RESPONSE_ITEM:
+            mark = _OTHER_ITEM if payload == NULL else _item(payload, end)
+        elif kind == _EVENT_MSG:
+            mark = _OTHER_EVENT if payload == NULL else _event(payload, end)
+        else:
+            mark = _COMPACTION
+            if payload != NULL:
+                at = _member(payload, end, b"replacement_history", 19)
+                if at != NULL and at[0] == b'[':
+                    mark = _REPLACEMENT
+    return mark & wanted
 
 
 cdef class Scan:
@@ -227,82 +352,125 @@ cdef class Scan:
         if self._held:
             PyBuffer_Release(&self._buffer)
 
-    cdef Py_ssize_t _first(self) noexcept nogil:
-        return 3 if self._size >= 3 and memcmp(self._data, b"\xef\xbb\xbf", 3) == 0 else 0
+    def forward(self, Py_ssize_t start=0, end=None):
+        """`(start, end, kind)` of each line from offset `start` on, which must be the start of a line, up to `end`."""
+        return self._lines(start, end, 0, False)
 
-    def forward(self, Py_ssize_t start=0):
-        """`(start, end, kind)` of each line from offset `start` on, which must be the start of a line."""
-        cdef _Forward lines = _Forward.__new__(_Forward)
-        lines.scan = self
-        lines.position = self._first() if start <= 0 else start
-        return lines
+    def backward(self, end=None, Py_ssize_t start=0):
+        """`(start, end, kind)` of each line before offset `end` (default: all), last line first, down to `start`."""
+        return self._lines(start, end, 0, True)
 
-    def backward(self, end=None):
-        """`(start, end, kind)` of each line before offset `end` (default: all), last line first."""
-        cdef Py_ssize_t stop = self._size if end is None else max(0, min(end, self._size))
-        cdef _Backward lines = _Backward.__new__(_Backward)
-        lines.scan = self
-        lines.first = self._first()
-        if stop <= lines.first:
-            lines.stop = -1
-        else:
-            lines.stop = stop - 1 if self._data[stop - 1] == b'\n' else stop
-        return lines
+    def marks(self, Py_ssize_t start=0, end=None, int wanted=_ALL_MARKS):
+        """`(start, end, mark)` of each line between two offsets whose mark is among `wanted`, first line first."""
+        return self._lines(start, end, wanted & _ALL_MARKS, False, True)
 
-    def count(self, int kind):
-        """How many lines are of `kind`."""
+    def marks_backward(self, end=None, Py_ssize_t start=0, int wanted=_ALL_MARKS):
+        """As `marks`, last line first."""
+        return self._lines(start, end, wanted & _ALL_MARKS, True, True)
+
+    def count(self, int kind, Py_ssize_t start=0, end=None):
+        """How many lines between two offsets are of `kind`."""
+        cdef _Lines lines = self._lines(start, end, 0, False)
+        cdef Bytes data = self._data
         cdef Py_ssize_t found = 0
-        cdef Bytes at = self._data + self._first()
-        cdef Bytes stop = self._data + self._size
-        cdef Bytes newline
+        cdef Py_ssize_t first, last
         with nogil:
-            while at < stop:
-                newline = <Bytes>memchr(at, b'\n', stop - at)
-                if newline == NULL:
-                    newline = stop
-                if _kind(at, newline) == kind:
+            while lines.next_line(data, &first, &last):
+                if _kind(data + first, data + last) == kind:
                     found += 1
-                at = newline + 1
         return found
 
+    cdef _Lines _lines(self, Py_ssize_t start, end, int wanted, bint backward, bint marks=False):
+        cdef _Lines lines = _Lines.__new__(_Lines)
+        lines.scan = self
+        lines.low = max(0, start)
+        lines.high = self._size if end is None else max(0, min(end, self._size))
+        lines.wanted = wanted
+        lines.backward = backward
+        lines.marks = marks
+        lines.more = lines.low < lines.high
+        if lines.more and backward and self._data[lines.high - 1] == b'\n':
+            lines.high -= 1
+        return lines
 
-cdef class _Forward:
+    def turns(self, Py_ssize_t start=0, end=None):
+        """`(start, end)` of each turn between two offsets: from the line that starts it to that of the next one."""
+        cdef Py_ssize_t last = self._size if end is None else max(0, min(end, self._size))
+        return _turns(self.marks(start, end, _TURN_STARTED | _USER_EVENT | _USER_ITEM | _ASSISTANT_ITEM), last)
+
+
+def _turns(marks, Py_ssize_t last):
+    cdef Py_ssize_t at, begun = -1, begins, asked = -1  # `asked`: the first user item that is in no turn yet
+    cdef bint told = False  # whether lines tell where turns start
+    cdef int mark
+    for at, _, mark in marks:
+        begins = -1
+        if mark == _TURN_STARTED:
+            told = True
+            begins = at
+        elif told:
+            continue
+        elif mark == _USER_ITEM:
+            if asked < 0:
+                asked = at
+        elif mark == _USER_EVENT:
+            begins = at if asked < 0 else asked
+        else:
+            begins = asked
+        if begins >= 0:
+            asked = -1
+            if begun >= 0:
+                yield begun, begins
+            begun = begins
+    if begun >= 0:
+        yield begun, last
+
+
+cdef class _Lines:
+    """Where an iteration stands: the lines between `low` and `high` are still to come."""
+
     cdef Scan scan
-    cdef Py_ssize_t position
+    cdef Py_ssize_t low, high
+    cdef int wanted
+    cdef bint backward, marks, more
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        cdef Scan scan = self.scan
-        cdef Py_ssize_t start = self.position
-        cdef Py_ssize_t stop, end
-        cdef Bytes newline
-        if start >= scan._size:
-            raise StopIteration
-        newline = <Bytes>memchr(scan._data + start, b'\n', scan._size - start)
-        stop = scan._size if newline == NULL else newline - scan._data
-        end = stop - 1 if stop > start and scan._data[stop - 1] == b'\r' else stop
-        self.position = stop + 1
-        return start, end, _kind(scan._data + start, scan._data + end)
-
-
-cdef class _Backward:
-    cdef Scan scan
-    cdef Py_ssize_t first
-    cdef Py_ssize_t stop
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef Scan scan = self.scan
+        cdef Bytes data = self.scan._data
         cdef Py_ssize_t start, end
+        cdef int found
+        while self.next_line(data, &start, &end):
+            if not self.marks:
+                return start, end, _kind(data + start, data + end)
+            found = _mark(data + start, data + end, self.wanted)
+            if found:
+                return start, end, found
+        raise StopIteration
+
+    cdef bint next_line(self, Bytes data, Py_ssize_t *first, Py_ssize_t *last) noexcept nogil:
+        """The next line without its end, its CR and its byte order mark; false if there is none."""
         cdef Bytes newline
-        if self.stop < 0:
-            raise StopIteration
-        newline = <Bytes>engine_memrchr(scan._data + self.first, b'\n', self.stop - self.first)
-        start = self.first if newline == NULL else newline - scan._data + 1
-        end = self.stop - 1 if self.stop > start and scan._data[self.stop - 1] == b'\r' else self.stop
-        self.stop = -1 if start <= self.first else start - 1
-        return start, end, _kind(scan._data + start, scan._data + end)
+        cdef Py_ssize_t start, stop
+        if not self.more:
+            return False
+        if self.backward:
+            newline = <Bytes>engine_memrchr(data + self.low, b'\n', self.high - self.low)
+            start = self.low if newline == NULL else newline - data + 1
+            stop = self.high
+            self.high = start - 1
+            self.more = start > self.low
+        else:
+            start = self.low
+            newline = <Bytes>memchr(data + start, b'\n', self.high - start)
+            stop = self.high if newline == NULL else newline - data
+            self.low = stop + 1
+            self.more = self.low < self.high
+        if stop > start and data[stop - 1] == b'\r':
+            stop -= 1
+        if stop - start >= 3 and memcmp(data + start, b"\xef\xbb\xbf", 3) == 0:
+            start += 3
+        first[0] = start
+        last[0] = stop
+        return True

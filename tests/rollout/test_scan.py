@@ -49,16 +49,15 @@ def test_lines_end_at_lf_with_or_without_cr_and_the_last_may_lack_its_end(scanne
     assert texts(scanner, data + b"\n") == texts(scanner, data)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf"])
-def test_nothing_has_no_lines(scanner: ModuleType, data: bytes) -> None:
-    assert texts(scanner, data) == []
+def test_nothing_has_no_lines(scanner: ModuleType) -> None:
+    assert texts(scanner, b"") == []
 
 
-def test_a_byte_order_mark_at_the_start_belongs_to_no_line(scanner: ModuleType) -> None:
+def test_a_byte_order_mark_in_front_belongs_to_no_line(scanner: ModuleType) -> None:
     assert texts(scanner, b"\xef\xbb\xbf" + META + b"\n") == [(META, scanner.SESSION_META)]
-    assert texts(scanner, b"\xef\xbb\xbf\n") == [(b"", scanner.BLANK)]
-    later = EVENT + b"\n\xef\xbb\xbf" + META
-    assert [found for _, found in texts(scanner, later)] == [scanner.EVENT_MSG, scanner.BROKEN]
+    assert texts(scanner, b"\xef\xbb\xbf\n\xef\xbb\xbf") == [(b"", scanner.BLANK), (b"", scanner.BLANK)]
+    later = EVENT + b"\n\xef\xbb\xbf" + META + b"\n\xef\xbb" + META  # e.g. files put together
+    assert [found for _, found in texts(scanner, later)] == [scanner.EVENT_MSG, scanner.SESSION_META, scanner.BROKEN]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +191,108 @@ def test_the_chosen_scanner_is_one_of_the_twins() -> None:
     }
 
 
+# --- marks and turns ---------------------------------------------------------------------------
+
+
+def line(kind: str, payload: object) -> bytes:
+    return json.dumps({"timestamp": "x", "type": kind, "payload": payload}, separators=(",", ":")).encode()
+
+
+def event(kind: str, **fields: object) -> bytes:
+    return line("event_msg", {"type": kind, **fields})
+
+
+def message(role: object) -> bytes:
+    return line("response_item", {"type": "message", "role": role, "content": []})
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        (line("compacted", {"message": "", "replacement_history": []}), "REPLACEMENT"),
+        (line("compacted", {"message": "", "replacement_history": None}), "COMPACTION"),
+        (line("compacted", {"message": '"replacement_history":[]'}), "COMPACTION"),
+        (line("compacted", {"a": {"replacement_history": []}, "message": ""}), "COMPACTION"),
+        (line("compacted", []), "COMPACTION"),
+        (line("turn_context", {}), "CONTEXT"),
+        (line("session_meta", {}), "META"),
+        (line("world_state", {}), "FOREIGN"),
+        (b" ", "EMPTY"),
+        (b"{", "DAMAGED"),
+        (event("task_started"), "TURN_STARTED"),
+        (event("turn_started"), "TURN_STARTED"),
+        (event("task_complete"), "TURN_COMPLETE"),
+        (event("turn_complete"), "TURN_COMPLETE"),
+        (event("turn_aborted"), "TURN_ABORTED"),
+        (event("thread_rolled_back", num_turns=1), "ROLLED_BACK"),
+        (event("user_message", message="x"), "USER_EVENT"),
+        (event("token_count", info={}), "USAGE"),
+        (event("token_count", info=None), "OTHER_EVENT"),
+        (event("token_count"), "OTHER_EVENT"),
+        (event("agent_message", message="x"), "OTHER_EVENT"),
+        (line("event_msg", {}), "OTHER_EVENT"),
+        (line("event_msg", {"type": 3}), "OTHER_EVENT"),
+        (line("event_msg", "task_started"), "OTHER_EVENT"),
+        (b'{"type":"event_msg"}', "OTHER_EVENT"),
+        (message("user"), "USER_ITEM"),
+        (message("assistant"), "ASSISTANT_ITEM"),
+        (message("developer"), "OTHER_ITEM"),
+        (message(None), "OTHER_ITEM"),
+        (line("response_item", {"type": "function_call", "role": "user"}), "OTHER_ITEM"),
+        (line("response_item", {"role": "user"}), "OTHER_ITEM"),
+        (line("response_item", None), "OTHER_ITEM"),
+        (b'{"payload":{"content":[{"type":"x"}],"role":"user","type":"message"},"type":"response_item"}', "USER_ITEM"),
+        (
+            b' { "type" : "response_item", "payload" : { "type" : "mess\\u0061ge", "role" : "us\\u0065r" } } ',
+            "USER_ITEM",
+        ),
+        (b'{"timestamp":"x","type":"event_msg","ordinal":7,"payload":{"type":"task_started"}}', "TURN_STARTED"),
+    ],
+)
+def test_marks_look_into_the_payload(scanner: ModuleType, text: bytes, mark: str) -> None:
+    [(_, _, found)] = scanner.Scan(text).marks()
+    assert found == getattr(scanner, mark)
+    assert list(scanner.Scan(text).marks(wanted=scanner.ALL_MARKS & ~found)) == []
+
+
+def turns(module: ModuleType, words: str) -> list[str]:
+    """The turns of a rollout of one-letter lines: Start, End, Question, its event M, Answer, Context, other call."""
+    spelled = {
+        "S": event("task_started"),
+        "E": event("task_complete"),
+        "Q": message("user"),
+        "M": event("user_message"),
+        "A": message("assistant"),
+        "C": line("turn_context", {}),
+        "o": line("response_item", {"type": "function_call"}),
+        "m": META,
+    }
+    data = b"".join(spelled[word] + b"\n" for word in words)
+    starts = [start for start, _, _ in module.Scan(data).forward()] + [len(data)]
+    return ["".join(words[starts.index(start) : starts.index(end)]) for start, end in module.Scan(data).turns()]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", ""),
+        ("mC", ""),
+        ("mSCQMAESQMAoE", "SCQMAE SQMAoE"),
+        ("mSQMASQ", "SQMA SQ"),
+        ("SEQMA", "SEQMA"),  # what comes between turns belongs to the one before
+        ("mQQMAoQMA", "QQMAo QMA"),
+        ("mMAMA", "MA MA"),
+        ("mQAoAQA", "QAoA QA"),
+        ("mQQ", ""),
+        ("mQMASQMAE", "QMA SQMAE"),
+    ],
+)
+def test_turns_begin_where_it_is_told_else_where_the_user_speaks(
+    scanner: ModuleType, words: str, expected: str
+) -> None:
+    assert turns(scanner, words) == expected.split()
+
+
 # --- the twins are equal -----------------------------------------------------------------------
 
 _PIECES = st.sampled_from(
@@ -227,23 +328,40 @@ def test_twins_agree_on_any_bytes(data: bytes) -> None:
     assert texts(compiled, data) == texts(pure, data)
     one, other = compiled.Scan(data), pure.Scan(data)
     assert [one.count(number) for number in range(8)] == [other.count(number) for number in range(8)]
+    assert list(one.marks()) == list(other.marks())
+    assert list(one.turns()) == list(other.turns())
 
 
-@given(anything, st.integers(-3, 400))
-def test_twins_agree_from_any_offset(data: bytes, offset: int) -> None:
-    compiled = pytest.importorskip(TWINS["c"])
-    assert list(compiled.Scan(data).forward(offset)) == list(pure.Scan(data).forward(offset))
-    assert list(compiled.Scan(data).backward(offset)) == list(pure.Scan(data).backward(offset))
+@given(anything, st.integers(-3, 400), st.none() | st.integers(-3, 400), st.integers(0, pure.ALL_MARKS))
+def test_twins_agree_on_any_part(data: bytes, start: int, end: int | None, wanted: int) -> None:
+    one, other = pytest.importorskip(TWINS["c"]).Scan(data), pure.Scan(data)
+    assert list(one.forward(start, end)) == list(other.forward(start, end))
+    assert list(one.backward(end, start)) == list(other.backward(end, start)) == list(other.forward(start, end))[::-1]
+    assert list(one.marks(start, end, wanted)) == list(other.marks(start, end, wanted))
+    assert list(one.marks_backward(end, start, wanted)) == list(other.marks(start, end, wanted))[::-1]
+    assert list(one.turns(start, end)) == list(other.turns(start, end))
+    assert [one.count(number, start, end) for number in range(8)] == [
+        other.count(number, start, end) for number in range(8)
+    ]
+
+
+@given(anything)
+def test_each_line_has_one_mark_that_fits_its_kind(data: bytes) -> None:
+    scan = pure.Scan(data)
+    for (start, end, found), line in zip(scan.marks(), scan.forward(), strict=True):
+        assert (start, end) == line[:2]
+        assert found.bit_count() == 1
+        assert found & pure._MARKS_OF[line[2]]
 
 
 @given(anything)
 def test_lines_and_their_ends_are_the_data(data: bytes) -> None:
     found = list(pure.Scan(data).forward())
-    body = data.removeprefix(b"\xef\xbb\xbf")
-    pieces = body.split(b"\n")
+    pieces = data.split(b"\n")
     if pieces[-1] == b"":
         pieces.pop()
-    assert [data[start:end] for start, end, _ in found] == [piece.removesuffix(b"\r") for piece in pieces]
+    lines = [piece.removesuffix(b"\r").removeprefix(b"\xef\xbb\xbf") for piece in pieces]
+    assert [data[start:end] for start, end, _ in found] == lines
 
 
 _JSON = st.recursive(
@@ -271,3 +389,48 @@ def test_the_kind_is_what_json_says(
     expected = pure._KINDS.get(told.encode(), pure.OTHER) if isinstance(told, str) else pure.BROKEN
     [(_, _, found)] = pure.Scan(line).forward()
     assert found == expected
+
+
+_EVENT_MARKS = {
+    "task_started": pure.TURN_STARTED,
+    "turn_started": pure.TURN_STARTED,
+    "task_complete": pure.TURN_COMPLETE,
+    "turn_complete": pure.TURN_COMPLETE,
+    "turn_aborted": pure.TURN_ABORTED,
+    "thread_rolled_back": pure.ROLLED_BACK,
+    "user_message": pure.USER_EVENT,
+}
+_ROLES = {"user": pure.USER_ITEM, "assistant": pure.ASSISTANT_ITEM}
+_FIELDS = st.sampled_from(["type", "role", "info", "replacement_history", "x"])
+_VALUES = _JSON | st.sampled_from(["message", "token_count", "user", "assistant", *_EVENT_MARKS])
+
+
+def mark_by_json(kind: str, payload: object) -> int:
+    """What mark a line has, told from parsed JSON."""
+    fields = payload if isinstance(payload, dict) else {}
+    match kind:
+        case "compacted":
+            return pure.REPLACEMENT if isinstance(fields.get("replacement_history"), list) else pure.COMPACTION
+        case "response_item":
+            role = fields.get("role")
+            is_message = fields.get("type") == "message" and isinstance(role, str)
+            return _ROLES.get(str(role), pure.OTHER_ITEM) if is_message else pure.OTHER_ITEM
+        case "event_msg":
+            name = fields.get("type")
+            if name == "token_count" and isinstance(fields.get("info"), dict):
+                return pure.USAGE
+            return _EVENT_MARKS.get(name, pure.OTHER_EVENT) if isinstance(name, str) else pure.OTHER_EVENT
+    return {"session_meta": pure.META, "turn_context": pure.CONTEXT}.get(kind, pure.FOREIGN)
+
+
+@given(
+    st.sampled_from([*(name.decode() for name in pure._KINDS), "world_state"]),
+    st.dictionaries(_FIELDS, _VALUES, max_size=5) | _VALUES,
+    st.sampled_from([True, False]),
+    st.booleans(),
+)
+def test_the_mark_is_what_json_says(kind: str, payload: object, payload_first: bool, spaced: bool) -> None:
+    members = [("timestamp", "x"), ("type", kind), ("payload", payload)]
+    text = json.dumps(dict(members[::-1] if payload_first else members), separators=(", ", " : ") if spaced else None)
+    [(_, _, found)] = pure.Scan(text.encode()).marks()
+    assert found == mark_by_json(kind, payload)
