@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from engine.execution._placeholder import PLACEHOLDER_MTIME_NS
+from engine.execution._placeholder import FOLDER_MODE
 from engine.execution.oneshot import run_command
 from engine.execution.process import ExitStatus, ExtraFiles, SpawnError
 from engine.execution.supervisor import Supervisor, open_supervisor
@@ -35,10 +35,9 @@ def memory_file(content: bytes) -> Iterator[int]:
 @contextmanager
 def held(path: Path) -> Iterator[tuple[int, str]]:
     """A placeholder folder as the sandbox makes them."""
-    path.mkdir()
+    path.mkdir(FOLDER_MODE)
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.utime(fd, ns=(0, PLACEHOLDER_MTIME_NS))
         fcntl.flock(fd, fcntl.LOCK_SH)
         yield fd, str(path)
     finally:
