@@ -52,7 +52,7 @@ AREAS: Mapping[str, str] = {
     "exec_policy": "exec_policy_cases",
 }
 CONFIG_KINDS = "config_cases"
-OPERATIONS = ("rollout_cases", "permission_cases")
+OPERATIONS = ("rollout_cases", "permission_cases", "sandbox_cases")
 RECORDINGS = "rollout_cases"
 TRANSCRIPTS = "exec_transcripts"
 
