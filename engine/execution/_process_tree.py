@@ -30,10 +30,10 @@ class Request:
     """What to start. `targets[i]` are the fd numbers (as digits) that the i-th passed fd becomes, e.g. `b"12"`.
 
     After those, one fd is passed for each of `kept`, a path: a placeholder that is released when nothing of the
-    command is left.
+    command is left. `sealed`: it is to see device files that can't be changed.
     """
 
-    __slots__ = ("argv", "cwd", "env", "kept", "targets", "tty")
+    __slots__ = ("argv", "cwd", "env", "kept", "sealed", "targets", "tty")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Request:
         argv: list[bytes],
         env: list[bytes],
         kept: list[bytes] | None = None,
+        sealed: bool = False,
     ) -> None:
         self.targets = targets
         self.tty = tty  # name of the terminal that becomes the controlling one and fds 0-2; empty: none
@@ -50,16 +51,17 @@ class Request:
         self.argv = argv
         self.env = env  # NAME=value
         self.kept = kept or []
+        self.sealed = sealed
 
     def encode(self) -> bytes:
         # NUL can stand in no argument, path or variable, so it needs no escaping.
-        counts = f"{len(self.argv)},{len(self.kept)}".encode()
+        counts = f"{len(self.argv)},{len(self.kept)},{self.sealed:d}".encode()
         return b"\0".join([b",".join(self.targets), self.tty, self.cwd, counts, *self.argv, *self.kept, *self.env])
 
     @classmethod
     def decode(cls, payload: bytes) -> Request:
         targets, tty, cwd, counts, *rest = payload.split(b"\0")
-        argc, kept = map(int, counts.split(b","))
+        argc, kept, sealed = map(int, counts.split(b","))
         return cls(
             targets.split(b",") if targets else [],
             tty,
@@ -67,6 +69,7 @@ class Request:
             rest[:argc],
             rest[argc + kept :],
             rest[argc : argc + kept],
+            bool(sealed),
         )
 
 
@@ -218,6 +221,57 @@ class Platform:
         raise NotImplementedError
 
 
+class SealedDevices:
+    """A mount namespace beside our own in which device files are read-only: they can be used, but not changed.
+
+    A sandbox binds /dev/null and its like from the host, and a command that runs as root there owns them. Nothing
+    happens where we are not root, or may not do this; then whoever has no rights over the host's files has none there.
+    """
+
+    FILES = (b"null", b"zero", b"full", b"random", b"urandom", b"tty")
+    CLONE_NEWNS = 0x20000
+    MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 32, 4096, 16384, 1 << 19
+
+    def __init__(self) -> None:
+        self.spaces: tuple[int, int] | None = None  # fds: the ordinary one, the one with sealed devices
+        self.tried = False
+
+    def enter(self) -> None:
+        if not self.tried:
+            self.tried = True
+            if os.geteuid() == 0 and os.path.exists("/proc/self/ns/mnt"):
+                self.make()
+        if self.spaces is not None:
+            self.libc.setns(self.spaces[1], self.CLONE_NEWNS)
+
+    def leave(self) -> None:
+        if self.spaces is not None:
+            self.libc.setns(self.spaces[0], self.CLONE_NEWNS)
+
+    def make(self) -> None:
+        import ctypes
+
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        ordinary = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+        if self.libc.unshare(self.CLONE_NEWNS) != 0:
+            os.close(ordinary)
+            return
+        mount = self.libc.mount
+        mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+        failed = mount(None, b"/", None, self.MS_SLAVE | self.MS_REC, None)  # what the host mounts appears here too
+        for name in self.FILES:
+            path = b"/dev/" + name
+            if os.path.exists(path):
+                failed |= mount(path, path, None, self.MS_BIND, None)
+                failed |= mount(None, path, None, self.MS_REMOUNT | self.MS_BIND | self.MS_RDONLY, None)
+        self.spaces = ordinary, os.open("/proc/self/ns/mnt", os.O_RDONLY)
+        self.leave()
+        if failed:
+            for fd in self.spaces:
+                os.close(fd)
+            self.spaces = None
+
+
 class ReaperPlatform(Platform):
     """Linux, in the supervisor process: what ends up without a parent becomes a child of ours."""
 
@@ -237,6 +291,7 @@ class ReaperPlatform(Platform):
         _signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         _signal.signal(_signal.SIGCHLD, lambda *_: None)
         self.set_label = self._become_subreaper()
+        self.devices = SealedDevices()
         has_lists = os.path.exists(f"/proc/{self.me}/task/{self.me}/children")
         self.children = children_of if has_lists else scan_children
 
@@ -265,6 +320,15 @@ class ReaperPlatform(Platform):
     def spawn(self, request: Request, fds: list[int], number: int) -> Command:
         actions = stream_actions(request, fds)
         label = self.scope + number % LABELS_PER_SCOPE if self.set_label else 0
+        if request.sealed:
+            self.devices.enter()
+        try:
+            return self._spawn_in(request, actions, number, label)
+        finally:
+            if request.sealed:
+                self.devices.leave()
+
+    def _spawn_in(self, request: Request, actions: list[FileAction], number: int, label: int) -> Command:
         try:
             os.chdir(request.cwd)  # one thread: nobody else sees it
         except OSError as exc:

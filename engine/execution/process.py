@@ -60,11 +60,14 @@ class ExtraFiles:
 
     `fds` maps the number in the command (0 to 9) to ours. 0, 1 and 2 stand for the streams; the process's own are at
     their end then. `kept` are placeholders (fd, path) that the supervisor releases when nothing of the command is left,
-    also after a failed start; `kept_by_supervisor` says that it has them.
+    also after a failed start; `kept_by_supervisor` says that it has them. `sealed_devices`: for a sandbox that binds
+    /dev/null and its like from the host: where the supervisor is root, the command's view of them is read-only, so that
+    the sandbox can use them, but not change their modes.
     """
 
     fds: Mapping[int, int] = attrs.field(factory=dict)
     kept: tuple[tuple[int, str], ...] = ()
+    sealed_devices: bool = False
     kept_by_supervisor: bool = attrs.field(default=False, init=False)
 
 

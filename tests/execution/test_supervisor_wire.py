@@ -31,11 +31,12 @@ def test_frames_arrive_whole_however_they_are_cut(sent: list[tuple[int, int, byt
     st.lists(text, max_size=5),
     st.lists(text, max_size=5),
     st.lists(text, max_size=3),
+    st.booleans(),
 )
 def test_requests_survive_the_way(
-    targets: list[bytes], tty: bytes, cwd: bytes, argv: list[bytes], env: list[bytes], kept: list[bytes]
+    targets: list[bytes], tty: bytes, cwd: bytes, argv: list[bytes], env: list[bytes], kept: list[bytes], sealed: bool
 ) -> None:
-    request = Request(targets, tty, cwd, argv, env, kept)
+    request = Request(targets, tty, cwd, argv, env, kept, sealed)
     decoded = Request.decode(request.encode())
     for name in Request.__slots__:
         assert getattr(decoded, name) == getattr(request, name)

@@ -28,11 +28,17 @@ WHOLE_DISK = ("--dev-bind", "/", "/")
 _HIDDEN_FOLDER, _PASSABLE_FOLDER = "000", "111"
 
 
-def layout_arguments(layout: Layout, *, proc: bool, without: Iterable[str] = ()) -> Iterator[str]:
-    """The mounts. `proc`: whether a fresh /proc can be mounted. `without`: placeholders that could not be made."""
+def layout_arguments(layout: Layout, *, proc: bool, root: bool, without: Iterable[str] = ()) -> Iterator[str]:
+    """The mounts. `proc`: whether a fresh /proc can be mounted. `without`: placeholders that could not be made.
+
+    `root`: the command runs as the machine's root. Without any capability it still owns what is in /proc: it could set
+    the kernel's parameters, and with them a program that the kernel runs outside.
+    """
     left_out = frozenset(without)
     yield from ("--ro-bind", "/", "/") if layout.whole_disk else ("--tmpfs", "/")
-    own_folders = ["--dev", "/dev", *(("--proc", "/proc") if proc else ())]
+    own_folders = ["--dev", "/dev"]
+    if proc:
+        own_folders += ("--proc", "/proc", *(("--remount-ro", "/proc") if root else ()))
     # Covered by a bind of the whole disk, and before what lies below them.
     if not any(mount.path == "/" for mount in layout.mounts):
         yield from own_folders

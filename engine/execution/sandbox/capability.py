@@ -139,7 +139,7 @@ async def _trial(supervisor: Supervisor, launcher: Launcher, machine: Machine) -
 async def _try(supervisor: Supervisor, path: str, machine: Machine, *, proc: bool) -> str:
     """Run `bwrap --version` in a sandbox; returns the version. Raises `ProcessError` with bwrap's own words."""
     arguments = [
-        *layout_arguments(Layout(whole_disk=True, mounts=()), proc=proc),
+        *layout_arguments(Layout(whole_disk=True, mounts=()), proc=proc, root=os.geteuid() == 0),
         *("--perms", "555", "--tmpfs", "/dev/shm", "--remount-ro", "/dev/shm"),
         *session_arguments(network=False),
         *("--seccomp", str(FILTER_FD)),

@@ -260,7 +260,7 @@ class _Assembly:
             for fd in fds.values():
                 os.close(fd)
             raise
-        files = ExtraFiles(fds, tuple(placeholders.held))
+        files = ExtraFiles(fds, tuple(placeholders.held), sealed_devices=plan.layout is not None)
         return SandboxedCommand(tuple(argv), {}, "bubblewrap", files, placeholders)
 
     def _arguments(self, layout: Layout | None, launcher: Launcher, left_out: Sequence[str]) -> list[str]:
@@ -269,7 +269,7 @@ class _Assembly:
             arguments = [*bubblewrap.WHOLE_DISK, *bubblewrap.network_arguments()]
         else:
             arguments = [
-                *bubblewrap.layout_arguments(layout, proc=launcher.proc, without=left_out),
+                *bubblewrap.layout_arguments(layout, proc=launcher.proc, root=os.geteuid() == 0, without=left_out),
                 *bubblewrap.session_arguments(network=not restricted),
             ]
         canonical = os.path.realpath(self.cwd)
