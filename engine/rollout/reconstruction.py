@@ -7,7 +7,7 @@ markers drop turns on the way. The forward replay then builds the history from t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -32,7 +32,15 @@ from engine.rollout.boundaries import (
     user_text,
 )
 
-__all__ = ["PreviousTurnSettings", "Reconstruction", "drop_last_turns", "legacy_compaction", "reconstruct"]
+__all__ = [
+    "PreviousTurnSettings",
+    "Reconstruction",
+    "ReverseScan",
+    "drop_last_turns",
+    "legacy_compaction",
+    "reconstruct",
+    "replay",
+]
 
 # Outputs are stored whole in the rollout; in the history they get a fifth more than the budget of the policy.
 OUTPUT_ALLOWANCE: Final = 1.2
@@ -65,30 +73,15 @@ def reconstruct(
     `summary_prefix` begins the summaries of earlier compactions; it matters only to rollouts whose compactions
     carry no replacement history.
     """
-    found = _scan_backwards(items)
-    history: list[ResponseItem] = list(found.base or ())
-    legacy = False
-    budget = scaled(policy, OUTPUT_ALLOWANCE)
-    for position in range(found.start, len(items)):
-        item = items[position]
-        if isinstance(item, ResponseLine):
-            kept = _as_history(item.item, budget)
-            if kept is not None:
-                history.append(kept)
-        elif isinstance(item, Compacted):
-            if item.replacement_history is not None:
-                history = list(item.replacement_history)
-            else:
-                history = legacy_compaction(history, item.message, summary_prefix)
-                legacy = True
-        elif isinstance(item, EventLine) and isinstance(item.msg, ThreadRolledBack):
-            history = drop_last_turns(history, item.msg.num_turns)
-    reference = found.reference
-    return Reconstruction(
-        tuple(history),
-        found.previous,
-        reference if isinstance(reference, TurnContext) and not legacy else None,
-    )
+    found = ReverseScan()
+    for position in range(len(items) - 1, -1, -1):
+        found.take(items[position], position + 1)
+        if found.complete:
+            break
+    found.finish()
+    following = (items[position] for position in range(found.start, len(items)))
+    history, legacy = replay(found.base or (), following, policy, summary_prefix=summary_prefix)
+    return Reconstruction(tuple(history), found.previous, None if legacy else found.reference_context_item)
 
 
 # --- the reverse scan --------------------------------------------------------------------------
@@ -114,84 +107,104 @@ class _Segment:
 
 
 @attrs.define
-class _Found:
-    """What the reverse scan has found so far."""
+class ReverseScan:
+    """Takes items from the newest to the oldest, until it is `complete`; then, or where there are no more, `finish`.
+
+    - `base`: the history that the newest compaction which still counts has left
+    - `start`: the place from which on items are replayed; 0 is the beginning
+    - `previous`: the settings of the last user turn
+    """
 
     base: tuple[ResponseItem, ...] | None = None
     previous: PreviousTurnSettings | None = None
-    reference: TurnContext | _Mark = _UNSET
-    skip: int = 0
     start: int = 0
+    _reference: TurnContext | _Mark = _UNSET
+    _skip: int = 0
+    _segment: _Segment | None = None
+
+    @property
+    def reference_context_item(self) -> TurnContext | None:
+        """The context that later turns are compared with, if it was found and no compaction came after it."""
+        return self._reference if isinstance(self._reference, TurnContext) else None
+
+    @property
+    def knows_settings(self) -> bool:
+        """Whether older items can only change `base` and `start`."""
+        return self.previous is not None and self._reference is not _UNSET
 
     @property
     def complete(self) -> bool:
-        return self.base is not None and self.previous is not None and self.reference is not _UNSET
+        """Whether older items change nothing any more."""
+        return self.base is not None and self.knows_settings
 
-    def finalise(self, segment: _Segment) -> None:
+    @property
+    def in_user_turn(self) -> bool:
+        """Whether older messages of the turn that is being read can't tell anything."""
+        return self._segment is not None and self._segment.is_user_turn
+
+    def take(self, item: RolloutItem, after: int) -> None:
+        """The next older item; `after` is the place behind it.
+
+        Items without effect may be left out: response items that begin no user turn, and all events but those of
+        turns, user messages and rollbacks.
+        """
+        segment = self._segment
+        match item:
+            case ResponseLine(item=response):
+                segment = segment or _Segment()
+                segment.is_user_turn = segment.is_user_turn or is_user_turn_boundary(response)
+            case Compacted(replacement_history=replacement):
+                segment = segment or _Segment()
+                if segment.reference is _UNSET:
+                    segment.reference = _CLEARED
+                if segment.base is None and replacement is not None:
+                    segment.base = replacement
+                    # Even if a rollback drops this turn later: readers of this format have always done so.
+                    self.start = after
+            case TurnContext():
+                segment = segment or _Segment()
+                segment.turn_id = segment.turn_id or item.turn_id
+                if _compatible(segment.turn_id, item.turn_id):
+                    segment.previous = PreviousTurnSettings(item.model, item.realtime_active)
+                    if segment.reference is _UNSET:
+                        segment.reference = item
+            case EventLine(msg=ThreadRolledBack(num_turns=turns)):
+                self._skip += turns
+            case EventLine(msg=TaskComplete(turn_id=turn_id)):
+                segment = segment or _Segment()
+                segment.turn_id = segment.turn_id or turn_id
+            case EventLine(msg=TurnAborted(turn_id=turn_id)):
+                if segment is not None:
+                    segment.turn_id = segment.turn_id or turn_id
+                elif turn_id is not None:
+                    segment = _Segment(turn_id)
+            case EventLine(msg=UserMessage()):
+                segment = segment or _Segment()
+                segment.is_user_turn = True
+            case EventLine(msg=TaskStarted(turn_id=turn_id)):
+                if segment is not None and _compatible(segment.turn_id, turn_id):
+                    self._finalise(segment)
+                    segment = None
+        self._segment = segment
+
+    def finish(self) -> None:
+        """There are no older items, or none that matter."""
+        segment, self._segment = self._segment, None
+        if segment is not None and not self.complete:
+            self._finalise(segment)
+
+    def _finalise(self, segment: _Segment) -> None:
         """Takes over what a turn has to say, unless a rollback drops it."""
-        if self.skip > 0:
+        if self._skip > 0:
             if segment.is_user_turn:
-                self.skip -= 1
+                self._skip -= 1
             return
         if self.base is None:
             self.base = segment.base
         if segment.is_user_turn and self.previous is None:
             self.previous = segment.previous
-        if self.reference is _UNSET and (segment.is_user_turn or segment.reference is _CLEARED):
-            self.reference = segment.reference
-
-
-def _scan_backwards(items: Sequence[RolloutItem]) -> _Found:
-    found = _Found()
-    segment: _Segment | None = None
-    for position in range(len(items) - 1, -1, -1):
-        segment = _step(found, segment, items[position], position)
-        if found.complete:
-            return found
-    if segment is not None:
-        found.finalise(segment)
-    return found
-
-
-def _step(found: _Found, segment: _Segment | None, item: RolloutItem, position: int) -> _Segment | None:
-    """One item of the reverse scan; the segment that is open afterwards."""
-    match item:
-        case ResponseLine(item=response):
-            segment = segment or _Segment()
-            segment.is_user_turn = segment.is_user_turn or is_user_turn_boundary(response)
-        case Compacted(replacement_history=replacement):
-            segment = segment or _Segment()
-            if segment.reference is _UNSET:
-                segment.reference = _CLEARED
-            if segment.base is None and replacement is not None:
-                segment.base = replacement
-                # Even if a rollback drops this turn later: readers of this format have always done so.
-                found.start = position + 1
-        case TurnContext():
-            segment = segment or _Segment()
-            segment.turn_id = segment.turn_id or item.turn_id
-            if _compatible(segment.turn_id, item.turn_id):
-                segment.previous = PreviousTurnSettings(item.model, item.realtime_active)
-                if segment.reference is _UNSET:
-                    segment.reference = item
-        case EventLine(msg=ThreadRolledBack(num_turns=turns)):
-            found.skip += turns
-        case EventLine(msg=TaskComplete(turn_id=turn_id)):
-            segment = segment or _Segment()
-            segment.turn_id = segment.turn_id or turn_id
-        case EventLine(msg=TurnAborted(turn_id=turn_id)):
-            if segment is not None:
-                segment.turn_id = segment.turn_id or turn_id
-            elif turn_id is not None:
-                segment = _Segment(turn_id)
-        case EventLine(msg=UserMessage()):
-            segment = segment or _Segment()
-            segment.is_user_turn = True
-        case EventLine(msg=TaskStarted(turn_id=turn_id)):
-            if segment is not None and _compatible(segment.turn_id, turn_id):
-                found.finalise(segment)
-                segment = None
-    return segment
+        if self._reference is _UNSET and (segment.is_user_turn or segment.reference is _CLEARED):
+            self._reference = segment.reference
 
 
 def _compatible(one: str | None, other: str | None) -> bool:
@@ -199,6 +212,33 @@ def _compatible(one: str | None, other: str | None) -> bool:
 
 
 # --- the forward replay ------------------------------------------------------------------------
+
+
+def replay(
+    base: Sequence[ResponseItem],
+    items: Iterable[RolloutItem],
+    policy: TruncationPolicy,
+    *,
+    summary_prefix: str | None = None,
+) -> tuple[list[ResponseItem], bool]:
+    """The history after `items`, which go on from `base`; and whether a compaction without a history was among them."""
+    history = list(base)
+    legacy = False
+    budget = scaled(policy, OUTPUT_ALLOWANCE)
+    for item in items:
+        if isinstance(item, ResponseLine):
+            kept = _as_history(item.item, budget)
+            if kept is not None:
+                history.append(kept)
+        elif isinstance(item, Compacted):
+            if item.replacement_history is not None:
+                history = list(item.replacement_history)
+            else:
+                history = legacy_compaction(history, item.message, summary_prefix)
+                legacy = True
+        elif isinstance(item, EventLine) and isinstance(item.msg, ThreadRolledBack):
+            history = drop_last_turns(history, item.msg.num_turns)
+    return history, legacy
 
 
 def _as_history(item: ResponseItem, budget: TruncationPolicy) -> ResponseItem | None:
