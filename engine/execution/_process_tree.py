@@ -30,10 +30,11 @@ class Request:
     """What to start. `targets[i]` are the fd numbers (as digits) that the i-th passed fd becomes, e.g. `b"12"`.
 
     After those, one fd is passed for each of `kept`, a path: a placeholder that is released when nothing of the
-    command is left. `sealed`: it is to see device files that can't be changed.
+    command is left. `sealed`: it is to see device files that can't be changed. `own_session`: it makes a session of its
+    own, which is to control the terminal.
     """
 
-    __slots__ = ("argv", "cwd", "env", "kept", "sealed", "targets", "tty")
+    __slots__ = ("argv", "cwd", "env", "kept", "own_session", "sealed", "targets", "tty")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Request:
         env: list[bytes],
         kept: list[bytes] | None = None,
         sealed: bool = False,
+        own_session: bool = False,
     ) -> None:
         self.targets = targets
         self.tty = tty  # name of the terminal that becomes the controlling one and fds 0-2; empty: none
@@ -52,16 +54,17 @@ class Request:
         self.env = env  # NAME=value
         self.kept = kept or []
         self.sealed = sealed
+        self.own_session = own_session
 
     def encode(self) -> bytes:
         # NUL can stand in no argument, path or variable, so it needs no escaping.
-        counts = f"{len(self.argv)},{len(self.kept)},{self.sealed:d}".encode()
+        counts = f"{len(self.argv)},{len(self.kept)},{self.sealed:d},{self.own_session:d}".encode()
         return b"\0".join([b",".join(self.targets), self.tty, self.cwd, counts, *self.argv, *self.kept, *self.env])
 
     @classmethod
     def decode(cls, payload: bytes) -> Request:
         targets, tty, cwd, counts, *rest = payload.split(b"\0")
-        argc, kept, sealed = map(int, counts.split(b","))
+        argc, kept, sealed, own_session = map(int, counts.split(b","))
         return cls(
             targets.split(b",") if targets else [],
             tty,
@@ -70,6 +73,7 @@ class Request:
             rest[argc + kept :],
             rest[argc : argc + kept],
             bool(sealed),
+            bool(own_session),
         )
 
 
@@ -437,7 +441,8 @@ def stream_actions(request: Request, fds: list[int]) -> list[FileAction]:
     actions: list[FileAction] = []
     if request.tty:
         # Opening a terminal as the leader of a session without one makes it the controlling terminal.
-        actions.append((os.POSIX_SPAWN_OPEN, 0, request.tty, os.O_RDWR, 0))
+        flags = os.O_RDWR | (os.O_NOCTTY if request.own_session else 0)
+        actions.append((os.POSIX_SPAWN_OPEN, 0, request.tty, flags, 0))
         actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
     elif b"0" not in b"".join(request.targets):
         actions.append((os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0))

@@ -62,12 +62,14 @@ class ExtraFiles:
     their end then. `kept` are placeholders (fd, path) that the supervisor releases when nothing of the command is left,
     also after a failed start; `kept_by_supervisor` says that it has them. `sealed_devices`: for a sandbox that binds
     /dev/null and its like from the host: where the supervisor is root, the command's view of them is read-only, so that
-    the sandbox can use them, but not change their modes.
+    the sandbox can use them, but not change their modes. `own_session`: the command makes a session of its own, so its
+    terminal is left for that to take.
     """
 
     fds: Mapping[int, int] = attrs.field(factory=dict)
     kept: tuple[tuple[int, str], ...] = ()
     sealed_devices: bool = False
+    own_session: bool = False
     kept_by_supervisor: bool = attrs.field(default=False, init=False)
 
 

@@ -189,6 +189,7 @@ def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: Extra
             env=[os.fsencode(f"{name}={value}") for name, value in env.items()],
             kept=[os.fsencode(path) for _, path in files.kept],
             sealed=files.sealed_devices,
+            own_session=files.own_session,
         )
     except UnicodeEncodeError as exc:
         raise SpawnError(argv[0], errno.EILSEQ, f"not encodable: {exc.reason}") from None

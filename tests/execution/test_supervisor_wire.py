@@ -31,12 +31,18 @@ def test_frames_arrive_whole_however_they_are_cut(sent: list[tuple[int, int, byt
     st.lists(text, max_size=5),
     st.lists(text, max_size=5),
     st.lists(text, max_size=3),
-    st.booleans(),
+    st.tuples(st.booleans(), st.booleans()),
 )
 def test_requests_survive_the_way(
-    targets: list[bytes], tty: bytes, cwd: bytes, argv: list[bytes], env: list[bytes], kept: list[bytes], sealed: bool
+    targets: list[bytes],
+    tty: bytes,
+    cwd: bytes,
+    argv: list[bytes],
+    env: list[bytes],
+    kept: list[bytes],
+    flags: tuple[bool, bool],
 ) -> None:
-    request = Request(targets, tty, cwd, argv, env, kept, sealed)
+    request = Request(targets, tty, cwd, argv, env, kept, *flags)
     decoded = Request.decode(request.encode())
     for name in Request.__slots__:
         assert getattr(decoded, name) == getattr(request, name)

@@ -12,6 +12,8 @@ from engine.execution.sandbox.layout import Layout, Mount
 
 __all__ = [
     "MAX_ARGUMENTS",
+    "OWN_LEADER",
+    "TAKE_TERMINAL",
     "WHOLE_DISK",
     "encode_arguments",
     "environment_arguments",
@@ -21,6 +23,12 @@ __all__ = [
 ]
 
 MAX_ARGUMENTS = 9000  # of bwrap, those of the command included
+
+# A command that gets the terminal which bwrap binds to that place. The leader of a session without terminal gets the
+# one that it opens; with `OWN_LEADER` the shell is that leader. Keys like Ctrl-C then reach the command, and not bwrap
+# itself, which would end.
+TAKE_TERMINAL = ("/bin/sh", "-c", 'exec <>/dev/console >&0 2>&0; trap : INT QUIT; "$@"; exit $?', "sh")
+OWN_LEADER = "--as-pid-1"
 
 # A policy that lets everything be written needs no arrangement of mounts, only the namespaces.
 WHOLE_DISK = ("--dev-bind", "/", "/")
@@ -72,9 +80,8 @@ def _mount_arguments(mount: Mount) -> tuple[str, ...]:
 
 def session_arguments(*, network: bool) -> tuple[str, ...]:
     """The namespaces, and that the command ends with its owner and gets no capability, even as root."""
-    # The supervisor starts every command in a session of its own, so there is no terminal to keep from it; a new
-    # session would only take away the one that it was given.
     return (
+        "--new-session",
         "--die-with-parent",
         "--unshare-user",
         "--unshare-pid",
@@ -87,7 +94,7 @@ def session_arguments(*, network: bool) -> tuple[str, ...]:
 
 def network_arguments() -> tuple[str, ...]:
     """For a policy that keeps only the network away: everything else stays as it is."""
-    return "--die-with-parent", "--unshare-user", "--unshare-net", "--cap-drop", "ALL"
+    return "--new-session", "--die-with-parent", "--unshare-user", "--unshare-net", "--cap-drop", "ALL"
 
 
 def environment_arguments(env: Mapping[str, str]) -> Iterator[str]:

@@ -144,12 +144,14 @@ class Sandbox:
         policy_cwd: str,
         cwd: str,
         env: Mapping[str, str],
+        tty: bool = False,
     ) -> SandboxedCommand:
         """What to start for a command that is to run in `cwd` under a policy, whose symbols mean `policy_cwd`.
 
-        Both are absolute; `env` is complete. A policy that asks for no sandbox gets none; any other gets one or an
-        error: `SandboxUnavailable`, `SandboxPolicyError`, `SpawnError` for arguments that can't be passed.
-        Makes placeholders on the disk, which the command's end removes. Cancellation leaves nothing behind.
+        Both are absolute; `env` is complete; `tty` says that it will be started with a terminal. A policy that asks for
+        no sandbox gets none; any other gets one or an error: `SandboxUnavailable`, `SandboxPolicyError`, `SpawnError`
+        for arguments that can't be passed. Makes placeholders on the disk, which the command's end removes.
+        Cancellation leaves nothing behind.
         """
         env = {**env, NETWORK_VARIABLE: "1"} if network == "restricted" else dict(env)
         if not needs_platform_sandbox(file_system, network, managed_requirements=False):
@@ -157,7 +159,7 @@ class Sandbox:
         capability = await self.capability()
         plan = await self._plan(_Request(file_system, network, policy_cwd), capability)
         # From here on without an await, so that nothing can be lost.
-        return _Assembly(argv, cwd, env, network, capability).command(plan)
+        return _Assembly(argv, cwd, env, network, tty, capability).command(plan)
 
     async def _plan(self, request: _Request, capability: Capability) -> _Plan:
         cached = self._plans.get(request)
@@ -234,6 +236,7 @@ class _Assembly:
     cwd: str
     env: dict[str, str]
     network: NetworkAccess
+    tty: bool
     capability: Capability
 
     def command(self, plan: _Plan) -> SandboxedCommand:
@@ -249,8 +252,13 @@ class _Assembly:
             for mount in plan.layout.mounts if plan.layout is not None else ():
                 if mount.kind in ("placeholder_folder", "placeholder_file"):
                     placeholders.make(mount.path, is_folder=mount.kind == "placeholder_folder")
-            argv = [launcher.path, "--args", str(ARGUMENTS_FD), "--", *self.argv]
+            # Without a shell in view it goes without: its keys end the whole command then.
+            takes_terminal = self.tty and plan.layout is not None and plan.layout.shows(bubblewrap.TAKE_TERMINAL[0])
+            command = [*(bubblewrap.TAKE_TERMINAL if takes_terminal else ()), *self.argv]
+            argv = [launcher.path, "--args", str(ARGUMENTS_FD), "--", *command]
             arguments = self._arguments(plan.layout, launcher, placeholders.left_out)
+            if takes_terminal:
+                arguments.append(bubblewrap.OWN_LEADER)
             fds[ARGUMENTS_FD] = open_memory_file(bubblewrap.encode_arguments(arguments, command_length=len(argv)))
             if self.network == "restricted":
                 assert self.capability.machine is not None
@@ -260,7 +268,12 @@ class _Assembly:
             for fd in fds.values():
                 os.close(fd)
             raise
-        files = ExtraFiles(fds, tuple(placeholders.held), sealed_devices=plan.layout is not None)
+        files = ExtraFiles(
+            fds,
+            tuple(placeholders.held),
+            sealed_devices=plan.layout is not None,
+            own_session=takes_terminal,
+        )
         return SandboxedCommand(tuple(argv), {}, "bubblewrap", files, placeholders)
 
     def _arguments(self, layout: Layout | None, launcher: Launcher, left_out: Sequence[str]) -> list[str]:

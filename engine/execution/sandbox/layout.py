@@ -59,6 +59,14 @@ class Layout:
     whole_disk: bool
     mounts: tuple[Mount, ...]
 
+    def shows(self, path: str) -> bool:
+        """Whether the normal `path` can be read, as far as the mounts tell: links are not followed."""
+        shown = self.whole_disk
+        for mount in self.mounts:  # the deepest comes last
+            if path == mount.path or is_below(path, mount.path):
+                shown = mount.kind in ("read", "write")
+        return shown
+
 
 @attrs.frozen
 class DeniedFile:
