@@ -105,7 +105,7 @@ def check(data: bytes, *, block: int = BLOCK, enough: int = 0, policy: Truncatio
     assert tail.context == before[1]
     if contexts and tail.counted_from == 0:
         assert tail.context == contexts[-1]
-    assert tail.compactions == Scan(data).count(COMPACTED, tail.counted_from)
+    assert tail.compactions == Scan(data).count(COMPACTED, tail.counted_from, tail.end)
     seen = load(data[tail.start :]).items
     if (told := expected_usage(seen)) is not None:
         assert tail.usage == told
