@@ -116,7 +116,7 @@ class _Arrangement:
         self._writable = {place.path for _, place in self._roots}
         self._own_roots = [(root, place) for root, place in self._roots if self._loose_link(place) is None]
         self._decided: dict[str, Access] = {"/": "read" if rules.full_read else "hidden"}
-        self._mounts: dict[str, list[Mount]] = {}
+        self._mounts: dict[str, Mount] = {}
         self._pinned: set[str] = set()
 
     def arrange(self, denied_files: Iterable[DeniedFile], protected: Sequence[str]) -> Layout:
@@ -257,7 +257,7 @@ class _Arrangement:
         if pinned:
             self._pin_above(mount.path)
         self._decided[mount.path] = access
-        self._mounts.setdefault(mount.path, []).append(mount)
+        self._mounts[mount.path] = mount  # what was there would be covered
 
     def _pin_above(self, path: str) -> None:
         above = parent(path)
@@ -269,11 +269,12 @@ class _Arrangement:
     def _in_order(self) -> tuple[Mount, ...]:
         found = dict(self._mounts)
         for path in self._pinned:
-            found.setdefault(path, [Mount(path, "write", path)])
+            found.setdefault(path, Mount(path, "write", path))
         paths = sorted(found, key=lambda path: (depth(path), path))
         passed = {above for path in paths for above in (*ancestors_between(path, "/"), "/") if path != "/"}
         return tuple(
-            attrs.evolve(mount, open_below=True) if mount.kind == "hidden_folder" and path in passed else mount
+            attrs.evolve(found[path], open_below=True)
+            if path in passed and found[path].kind == "hidden_folder"
+            else found[path]
             for path in paths
-            for mount in found[path]
         )

@@ -28,7 +28,8 @@ _RET_ALLOW, _RET_ERRNO, _RET_KILL_PROCESS = 0x7FFF_0000, 0x0005_0000, 0x8000_000
 _LOAD, _AND, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 
-# Refused always: reading or changing other processes, and the ring through which calls could be made unseen.
+# Refused always: reading or changing other processes, the ring through which calls could be made unseen, and the keys
+# of the session that the engine runs in, which no namespace hides.
 _ALWAYS = (
     "ptrace",
     "process_vm_readv",
@@ -36,6 +37,9 @@ _ALWAYS = (
     "io_uring_setup",
     "io_uring_enter",
     "io_uring_register",
+    "add_key",
+    "request_key",
+    "keyctl",
 )
 _NETWORK = (
     "connect",
@@ -128,6 +132,9 @@ MACHINES: Mapping[str, Machine] = {
             "lremovexattr": 198,
             "fremovexattr": 199,
             "utimes": 235,
+            "add_key": 248,
+            "request_key": 249,
+            "keyctl": 250,
             "fchownat": 260,
             "futimesat": 261,
             "fchmodat": 268,
@@ -169,6 +176,9 @@ MACHINES: Mapping[str, Machine] = {
             "setsockopt": 208,
             "getsockopt": 209,
             "shutdown": 210,
+            "add_key": 217,
+            "request_key": 218,
+            "keyctl": 219,
             "accept4": 242,
             "recvmmsg": 243,
             "sendmmsg": 269,

@@ -22,6 +22,7 @@ REFUSED = (
 ALWAYS = (
     *("ptrace", "process_vm_readv", "process_vm_writev"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+    *("add_key", "request_key", "keyctl"),
 )
 
 machines = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
