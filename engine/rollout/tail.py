@@ -75,13 +75,12 @@ class RolloutTail:
         self._legacy: set[int] = set()  # where compactions without a history end
         self._hunting_from: int | None = None
         self._walking = False
-        self._finished = False
         self.context: TurnContext | None = None
         self.usage: TokenUsageInfo | None = None
         self.compactions = 0
         self.damaged = 0
-        self._reader = TailReader(source, block)
-        self.end = self._whole_lines()
+        self._reader: TailReader | None = TailReader(source, block)  # `None` once the reverse scan is over
+        self.end = self._whole_lines(self._reader)
         self.counted_from = self.end
 
     @property
@@ -92,7 +91,7 @@ class RolloutTail:
     @property
     def finished(self) -> bool:
         """Whether the reverse scan is over, so that `reconstruct` has only to replay what comes after `start`."""
-        return self._finished
+        return self._reader is None
 
     @property
     def start(self) -> int:
@@ -102,9 +101,10 @@ class RolloutTail:
     def read(self, enough: int) -> None:
         """Scans backwards until the settings are known and `enough` bytes were read, or nothing is left to find."""
         down_to = max(0, self.end - enough)
-        while not self._finished and not (self._scan.knows_settings and self._reader.position <= down_to):
-            self._step(down_to)
-        self._reader.go_to(self._reader.position)  # lets go of the block
+        while self._reader is not None and not (self._scan.knows_settings and self._reader.position <= down_to):
+            self._step(self._reader, down_to)
+        if self._reader is not None:
+            self._reader.go_to(self._reader.position)  # lets go of the block
 
     def use(self, source: ByteSource) -> None:
         """Goes on with another source of the same bytes, which has those from `start` to `end` at least."""
@@ -112,8 +112,8 @@ class RolloutTail:
 
     def reconstruct(self, policy: TruncationPolicy, *, summary_prefix: str | None = None) -> Reconstruction:
         """As `reconstruct` of `engine.rollout.reconstruction` for all items. Raises what the source raises."""
-        while not self._finished:
-            self._step(0)
+        while self._reader is not None:
+            self._step(self._reader, 0)
         scan = self._scan
         base: Sequence[ResponseItem] = ()
         if self._newest is not None:
@@ -133,25 +133,25 @@ class RolloutTail:
 
     # --- the reverse scan ------------------------------------------------------------------------
 
-    def _whole_lines(self) -> int:
+    def _whole_lines(self, reader: TailReader) -> int:
         """Leaves out a torn rest: whoever appends next may take it away."""
         size = self._source.size
         if size == 0 or self._source.read(size - 1, size) == b"\n":
             return size
-        found = self._reader.find(ALL_MARKS)
+        found = reader.find(ALL_MARKS)
         assert found is not None
         start, end, mark = found
-        if not _is_object(self._reader.text(start, end)):
+        if not _is_object(reader.text(start, end)):
             self.damaged += mark != EMPTY
             return start
-        self._reader.go_to(size)
+        reader.go_to(size)
         return size
 
-    def _step(self, down_to: int) -> None:
+    def _step(self, reader: TailReader, down_to: int) -> None:
         """Looks for one line; where only older compactions could matter, not much before `down_to`."""
         scan = self._scan
         if scan.knows_settings and not self._walking and self._hunting_from is None:
-            self._hunting_from = self._reader.position
+            self._hunting_from = reader.position
         if self._hunting_from is not None:
             # Only a compaction can still change anything; turns matter again if there is one.
             wanted = COMPACTIONS | DAMAGED
@@ -161,15 +161,15 @@ class RolloutTail:
             wanted = _TURNS | COMPACTIONS | DAMAGED | _SPEAKERS
         if self.usage is None:
             wanted |= USAGE
-        found = self._reader.find(wanted, down_to if scan.knows_settings else 0)
+        found = reader.find(wanted, down_to if scan.knows_settings else 0)
         if found is not None:
-            self._take(*found)
-        if scan.complete or self._reader.position == 0:
+            self._take(reader, *found)
+        self.counted_from = min(self.counted_from, reader.position)
+        if scan.complete or reader.position == 0:
             scan.finish()
-            self._finished = True
-        self.counted_from = min(self.counted_from, self._reader.position)
+            self._reader = None
 
-    def _take(self, start: int, end: int, mark: int) -> None:
+    def _take(self, reader: TailReader, start: int, end: int, mark: int) -> None:
         new = start < self.counted_from
         self.counted_from = min(self.counted_from, start)
         if new and mark & COMPACTIONS:
@@ -177,7 +177,7 @@ class RolloutTail:
         if mark == DAMAGED:
             self.damaged += new
             return
-        text = self._reader.text(start, end)
+        text = reader.text(start, end)
         if mark == ASSISTANT_ITEM and not _may_be_mail(text):
             return
         item = _decoded(text)
@@ -189,7 +189,7 @@ class RolloutTail:
             self._legacy.add(end)
             self._feed(item, end)
         elif isinstance(item, Compacted) and self._hunting_from is not None:
-            self._reader.go_to(self._hunting_from)
+            reader.go_to(self._hunting_from)
             self._hunting_from = None
             self._walking = True
         else:
