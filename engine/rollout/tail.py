@@ -16,7 +16,7 @@ from engine.protocol.events import EventMsg, TokenCount
 from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem, SessionMeta, TurnContext
 from engine.protocol.settings import TokenUsageInfo, TruncationPolicy
-from engine.rollout.blocks import BLOCK, FIRST_BLOCK, ByteSource, TailReader, blocks
+from engine.rollout.blocks import BLOCK, FIRST_BLOCK, ByteSource, MemorySource, TailReader, blocks
 from engine.rollout.lines import decode_rollout_line
 from engine.rollout.reconstruction import PreviousTurnSettings, Reconstruction, ReverseScan, replay
 from engine.rollout.scan import (
@@ -109,6 +109,11 @@ class RolloutTail:
     def use(self, source: ByteSource) -> None:
         """Goes on with another source of the same bytes, which has those from `start` to `end` at least."""
         self._source = source
+
+    def drop(self) -> None:
+        """Lets go of the source. `reconstruct` can't be called any more."""
+        self._reader = None
+        self._source = MemorySource(b"", self.end)
 
     def reconstruct(self, policy: TruncationPolicy, *, summary_prefix: str | None = None) -> Reconstruction:
         """As `reconstruct` of `engine.rollout.reconstruction` for all items. Raises what the source raises."""
