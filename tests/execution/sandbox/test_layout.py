@@ -281,12 +281,17 @@ def test_without_links_commands_can_do_exactly_what_the_policy_says(
     made = policy(*([(":root", root)] if root else []), *entries)
     if has_full_disk_write(made):
         return
-    layout = arrange(file_system_rules(made, "/a", view), MemoryDisk(view))
+    rules = file_system_rules(made, "/a", view)
+    layout = arrange(rules, MemoryDisk(view))
     decided = compile_policy(made, "/a", view)
+    kept = {path for root in rules.writable for path in root.read_only_subpaths}
     shadowed = {mount.path for mount in layout.mounts if mount.kind.startswith("placeholder")}
     for path in sorted(view._directories - {"/"}):
         expected = "write" if decided.can_write(path) else "read" if decided.can_read(path) else "none"
-        assert access_behind(layout, path) == expected, (path, layout)
+        found = access_behind(layout, path)
+        # Metadata of a root inside another root's metadata: decisions only know the outer one (permissions.md 3.2).
+        if (expected, found) != ("write", "read") or not any(path == place or is_below(path, place) for place in kept):
+            assert found == expected, (path, layout)
         assert path not in shadowed
 
 
@@ -305,7 +310,8 @@ def test_with_links_nothing_becomes_writable_but_where_own_links_lead(
     resolver = Resolver(MemoryDisk(view))
     roots = {resolver.resolve(root.root).path for root in rules.writable}
     for mount in layout.mounts:
-        assert resolver.resolve(mount.path).links == (), "a mount follows links"
+        if mount.source in ("", mount.path):  # else it has the place of a link in an empty tree
+            assert resolver.resolve(mount.path).links == (), "a mount follows links"
         if mount.kind == "write":
             assert any(mount.path == root or is_below(mount.path, root) for root in roots)
     assert [mount.path for mount in layout.mounts] == sorted(
