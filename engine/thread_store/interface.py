@@ -8,30 +8,67 @@ was appended is written), **shutdown** (flush, then let go), **discard** (let go
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import attrs
 
 from engine.protocol.ids import ThreadId
+from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import RolloutItem, SessionMeta, TurnContext
-from engine.protocol.settings import GitInfo
+from engine.protocol.settings import GitInfo, SessionSource
+from engine.protocol.wire import JsonObject
 from engine.rollout.policy import PersistenceMode
 
 if TYPE_CHECKING:
     from engine.thread_store.live_thread import LiveThread
 
 __all__ = [
+    "KEEP",
+    "SPAWN_EDGE",
+    "BeforeUserMessage",
     "CreateThread",
+    "Direction",
+    "EdgeStatus",
+    "ForkThread",
+    "GitPatch",
+    "IndexProgress",
+    "Interrupted",
+    "Keep",
+    "LastTurns",
+    "ListThreads",
+    "MetadataPatch",
     "ResumeThread",
     "ResumedThread",
+    "Snapshot",
+    "SortKey",
+    "SpawnEdge",
     "StoredHistory",
     "StoredThread",
+    "ThreadPage",
     "ThreadQuery",
     "ThreadStore",
+    "ThroughTurn",
     "latest_cwd",
 ]
+
+SortKey = Literal["created_at", "updated_at", "recency_at"]
+Direction = Literal["desc", "asc"]
+EdgeStatus = Literal["open", "closed"]
+
+# The field of a `session_meta` that tells how a spawned thread stands to its parent; other programs ignore it.
+SPAWN_EDGE = "engine_spawn_edge"
+
+
+class Keep(enum.Enum):
+    """What a patch does not change."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
 
 
 @attrs.frozen(kw_only=True)
@@ -80,17 +117,164 @@ class ThreadQuery:
 
 @attrs.frozen(kw_only=True)
 class StoredThread:
-    """What is known of a stored thread without its items.
+    """What is known of a stored thread without its items. Times are unix seconds.
 
-    `cwd` is that of its latest turn, `preview` what its user said first, `updated_at` in unix seconds.
+    - `cwd` is where it was started, `latest_cwd` that of its latest turn
+    - `title` is the first message of its user, `preview` the same or what stands for it (an image, a goal); a thread
+      without a preview is not listed. `name` was given by somebody.
+    - `tokens_used` as of its latest response; `model`, `reasoning_effort` and the policies (as JSON) of its latest turn
     """
 
     thread_id: ThreadId
     path: str | None
-    meta: SessionMeta
-    cwd: str
-    preview: str | None
+    archived: bool = False
+    created_at: float
     updated_at: float
+    cwd: str
+    latest_cwd: str
+    source: SessionSource
+    thread_source: str | None = None
+    originator: str = ""
+    cli_version: str = ""
+    forked_from_id: str | None = None
+    agent_nickname: str | None = None
+    agent_role: str | None = None
+    agent_path: str | None = None
+    model_provider: str | None = None
+    model: str | None = None
+    reasoning_effort: str | None = None
+    approval_policy: str | JsonObject | None = None
+    sandbox_policy: JsonObject | None = None
+    tokens_used: int = 0
+    first_user_message: str | None = None
+    preview: str | None = None
+    title: str | None = None
+    name: str | None = None
+    git: GitInfo | None = None
+    memory_mode: str = "enabled"
+
+
+@attrs.frozen(kw_only=True)
+class ListThreads:
+    """A page of a listing; what is `None` does not matter (app_server.md 3.1).
+
+    - `cursor`: where to go on, from another page with the same `sort_key`; `recency_at` is `updated_at`
+    - `archived`: only archived threads, or only the others
+    - `source_kinds`: as `engine.thread_store.sources` names them; `subAgent` stands for all of its kinds
+    - `cwds`, `originators`, `model_providers`: exact, any of them; an empty one does not matter
+    - `search`: part of the title or the name, case matters
+    """
+
+    limit: int = 25
+    cursor: str | None = None
+    sort_key: SortKey = "created_at"
+    direction: Direction = "desc"
+    archived: bool = False
+    model_providers: tuple[str, ...] | None = None
+    source_kinds: tuple[str, ...] | None = None
+    originators: tuple[str, ...] | None = None
+    cwds: tuple[str, ...] | None = None
+    search: str | None = None
+    excluded: tuple[ThreadId, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class IndexProgress:
+    """How far the index of a store is with the threads it has to look at."""
+
+    done: int
+    total: int
+    running: bool
+
+
+@attrs.frozen(kw_only=True)
+class ThreadPage:
+    """Threads in order. Ties of the sort key are broken by id, so pages neither repeat nor miss one.
+
+    - `next_cursor` goes on behind the last one, `None` at the end
+    - `backwards_cursor`, with the other direction, goes back from the first one, which is listed again: it may have
+      changed. `None` for an empty page.
+    - `indexing`: set while the index is being built; the page is right all the same
+    """
+
+    threads: tuple[StoredThread, ...]
+    next_cursor: str | None = None
+    backwards_cursor: str | None = None
+    indexing: IndexProgress | None = None
+
+
+@attrs.frozen(kw_only=True)
+class GitPatch:
+    """Changes of a thread's git facts. Each: a text, `None` to clear it, `KEEP`."""
+
+    commit_hash: str | Keep | None = KEEP
+    branch: str | Keep | None = KEEP
+    repository_url: str | Keep | None = KEEP
+
+
+@attrs.frozen(kw_only=True)
+class MetadataPatch:
+    """Changes of a thread's metadata; what is `None` stays."""
+
+    git: GitPatch | None = None
+    memory_mode: Literal["enabled", "disabled"] | None = None
+
+
+@attrs.frozen
+class BeforeUserMessage:
+    """A fork of what comes before the n-th user message (0-based, rolled back ones don't count).
+
+    Beyond the last message: everything, but for a turn that has not ended.
+    """
+
+    n: int
+
+
+@attrs.frozen
+class Interrupted:
+    """A fork of everything; a turn that has not ended is told as interrupted, after `marker` if there is one."""
+
+    marker: ResponseItem | None = None
+
+
+@attrs.frozen
+class LastTurns:
+    """A fork of the last n turns, for sub-agents: real user messages, and mail that starts a turn."""
+
+    n: int
+
+
+@attrs.frozen
+class ThroughTurn:
+    """A fork of everything up to the end of a turn."""
+
+    turn_id: str
+
+
+Snapshot = BeforeUserMessage | Interrupted | LastTurns | ThroughTurn
+
+
+@attrs.frozen(kw_only=True)
+class ForkThread:
+    """A new thread that begins with a copy of another one. `meta` is its own first line, as for `CreateThread`.
+
+    `meta.forked_from_id` is set by the store: the id in the first line of the source.
+    """
+
+    source: ThreadId | Path
+    meta: SessionMeta
+    snapshot: Snapshot
+    mode: PersistenceMode = "limited"
+    git: GitInfo | Callable[[], GitInfo | None] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SpawnEdge:
+    """One thread spawned another; `open` until the child is closed explicitly (session.md 5.4)."""
+
+    parent: ThreadId
+    child: ThreadId
+    status: EdgeStatus
 
 
 @attrs.frozen(kw_only=True)
@@ -153,11 +337,52 @@ class ThreadStore(Protocol):
         can't be read or written; then nothing is registered.
         """
 
+    async def fork(self, params: ForkThread) -> ResumedThread:
+        """Stores a new thread that begins with a copy, and registers a writer that goes on with it.
+
+        Lines nobody can read are copied byte for byte. The history is that of the new thread. Raises as `resume` and
+        `create`; then nothing is registered or stored.
+        """
+
     async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
-        """Reads a thread by id or by path, live or not. Raises `ThreadNotFound`, `StoreError`."""
+        """Reads a thread by id or by path, live or not.
+
+        Raises `ThreadNotFound`, `StoreError`, or `InvalidRequest` if it was asked for by id and is archived.
+        """
 
     async def find_thread(self, thread_id: ThreadId) -> StoredThread | None:
-        """A stored thread by id. Raises `StoreError` if it is there and can't be read."""
+        """A stored thread by id, archived or not. Raises `StoreError` if it is there and can't be read."""
 
     async def latest_thread(self, query: ThreadQuery) -> StoredThread | None:
         """The most recently updated thread that fits. Threads without anything of a user don't count."""
+
+    async def list_threads(self, query: ListThreads) -> ThreadPage:
+        """A page of the threads that somebody has said something in. Raises `InvalidRequest` for a bad cursor."""
+
+    async def set_name(self, thread_id: ThreadId, name: str) -> None:
+        """Names a thread, stored or live. Raises `InvalidRequest` for a blank name, `ThreadNotFound`."""
+
+    async def update_metadata(self, thread_id: ThreadId, patch: MetadataPatch) -> StoredThread:
+        """Changes facts of a thread. Raises `ThreadNotFound`, `ConflictError` if another process writes it."""
+
+    async def archive(self, thread_id: ThreadId) -> tuple[ThreadId, ...]:
+        """Puts a thread and those it spawned (as far as possible) out of the way; which ones, itself first.
+
+        A live one goes on being written. A live one that is not stored yet is left as it is. Raises `ThreadNotFound`,
+        `InvalidRequest` for a rollout that is not where it belongs.
+        """
+
+    async def unarchive(self, thread_id: ThreadId) -> StoredThread:
+        """Brings a thread back, and those it spawned (as far as possible). Raises as `archive`."""
+
+    async def delete(self, thread_id: ThreadId) -> None:
+        """Removes a thread for good. Raises `ThreadNotFound`, `ConflictError` if it is live."""
+
+    async def dynamic_tools(self, thread_id: ThreadId) -> tuple[JsonObject, ...]:
+        """The tools its host gave the thread when it was created. Raises `ThreadNotFound`."""
+
+    async def set_spawn_edge(self, edge: SpawnEdge) -> None:
+        """Notes that a thread spawned another, or how they stand now. Raises `ThreadNotFound` without a child."""
+
+    async def spawned(self, parent: ThreadId) -> tuple[SpawnEdge, ...]:
+        """The edges to the threads that a thread spawned itself, by child id."""

@@ -19,6 +19,7 @@ from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import parse_rollout_name, rollout_path
 from engine.thread_store.appender import Appender, Durability
 from engine.thread_store.files import FileOperations, FileStatus
+from engine.thread_store.finding import find_archived, find_latest, find_rollout, stored_thread
 from engine.thread_store.hop import Hop, in_thread
 from engine.thread_store.interface import (
     CreateThread,
@@ -31,7 +32,7 @@ from engine.thread_store.interface import (
 from engine.thread_store.live_thread import LiveThread
 from engine.thread_store.locks import RolloutLock, RolloutLocks
 from engine.thread_store.places import other_places
-from engine.thread_store.reading import find_latest, find_rollout, load_rollout, summarise
+from engine.thread_store.reading import load_rollout
 from engine.thread_store.rollout_writer import RolloutWriter
 
 __all__ = ["LocalThreadStore", "open_local_store"]
@@ -234,5 +235,5 @@ class _Opened:
 
 
 def _find(home: Path, thread_id: ThreadId) -> StoredThread | None:
-    path = find_rollout(home, thread_id)
-    return None if path is None else summarise(str(path))
+    path = find_rollout(home, thread_id) or find_archived(home, thread_id)
+    return None if path is None else stored_thread(home, str(path))

@@ -12,11 +12,10 @@ import attrs
 import trio
 
 from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFound
-from engine.protocol.events import UserMessage
 from engine.protocol.ids import ThreadId, parse_thread_id
-from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem, SessionMeta
+from engine.protocol.rollout_items import Compacted, RolloutItem, SessionMeta
 from engine.rollout.policy import is_known
-from engine.rollout.summary import preview_of
+from engine.thread_store.facts import Facts
 from engine.thread_store.interface import (
     CreateThread,
     ResumedThread,
@@ -109,8 +108,8 @@ class InMemoryThreadStore:
     def _fits(self, thread: StoredThread, query: ThreadQuery) -> bool:
         return (
             query.name in (None, self.names.get(thread.thread_id))
-            and query.cwd in (None, thread.cwd)
-            and (query.model_provider is None or thread.meta.model_provider in (None, query.model_provider))
+            and query.cwd in (None, thread.latest_cwd)
+            and (query.model_provider is None or thread.model_provider in (None, query.model_provider))
         )
 
     def _need_free(self, thread_id: ThreadId) -> None:
@@ -144,16 +143,15 @@ class InMemoryThreadStore:
         )
 
     def _summary(self, thread_id: ThreadId) -> StoredThread:
-        history = self._history(thread_id)
-        messages = (item.msg for item in history.items if isinstance(item, EventLine))
-        previews = (preview_of(msg) for msg in messages if isinstance(msg, UserMessage))
-        return StoredThread(
-            thread_id=thread_id,
+        items = self.items(thread_id)
+        facts = Facts.begin(_meta(items))
+        for item in items[1:]:
+            facts.take(item)
+        return facts.stored(
             path=None,
-            meta=history.meta,
-            cwd=history.cwd,
-            preview=next((preview for preview in previews if preview is not None), None),
+            archived=False,
             updated_at=self._threads[thread_id].updated_at,
+            name=self.names.get(thread_id),
         )
 
     def _store(self, thread_id: ThreadId, items: Sequence[RolloutItem]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -26,6 +27,7 @@ from engine.thread_store.locks import ThreadLocked
 from tests.thread_store.stories import create, kept, meta, open_descriptors, said, telling, texts
 
 STAMP = "2025-03-01T00:00:00.000Z"
+MOMENT = datetime(2025, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC).timestamp()  # of every meta
 
 
 @pytest.fixture
@@ -97,10 +99,14 @@ async def test_threads_are_found_by_id_wherever_they_are(store: LocalThreadStore
         assert found == StoredThread(
             thread_id=thread_id,
             path=str(path),
-            meta=meta(thread_id),
+            created_at=MOMENT,
+            updated_at=path.stat().st_mtime_ns / 1e9,
             cwd="/somewhere",
-            preview=None,
-            updated_at=path.stat().st_mtime,
+            latest_cwd="/somewhere",
+            source="exec",
+            originator="tests",
+            cli_version="0.1.0",
+            model_provider="scripted",
         )
         assert (await store.load_history(thread_id)).path == str(path)
         assert (await store.load_history(path)).thread_id == thread_id

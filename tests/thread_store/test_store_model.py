@@ -80,7 +80,7 @@ class Side:
                 return kept(history.items), history.generation, history.skipped, history.cwd
             case "find":
                 found = await self.store.find_thread(thread_id)
-                return found and (found.thread_id, found.cwd, found.preview)
+                return found and (found.thread_id, found.latest_cwd, found.preview)
             case "latest":
                 newest = await self.store.latest_thread(
                     ThreadQuery(cwd=argument if isinstance(argument, str) else None)
