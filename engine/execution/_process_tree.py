@@ -23,11 +23,12 @@ SIGKILL = 9
 RLIMIT_LOCKS = 10  # has no name in `resource`
 UNKNOWN_EXIT = 1 << 30  # no exit code: somebody else reaped the process
 NO_ENVIRONMENT = b"\0"  # what `environment_of` gives for a kernel thread, or while a process is between two programs
+FIRST_FREE_FD = 256  # commands can get fds up to this number
 LABELS_PER_SCOPE = 1 << 24  # a scope is a multiple of this, a command's label lies in the range that begins there
 
 
 class Request:
-    """What to start. `targets[i]` are the fd numbers (as digits) that the i-th passed fd becomes, e.g. `b"12"`.
+    """What to start. `targets[i]` are the numbers that the i-th passed fd gets in the command, e.g. `b"1+2"`.
 
     After those, one fd is passed for each of `kept`, a path: a placeholder that is released when nothing of the
     command is left. `sealed`: it is to see device files that can't be changed. `own_session`: it makes a session of its
@@ -60,6 +61,10 @@ class Request:
         # NUL can stand in no argument, path or variable, so it needs no escaping.
         counts = f"{len(self.argv)},{len(self.kept)},{self.sealed:d},{self.own_session:d}".encode()
         return b"\0".join([b",".join(self.targets), self.tty, self.cwd, counts, *self.argv, *self.kept, *self.env])
+
+    def numbers(self) -> list[list[int]]:
+        """The targets as numbers."""
+        return [[int(number) for number in targets.split(b"+")] for targets in self.targets]
 
     @classmethod
     def decode(cls, payload: bytes) -> Request:
@@ -322,8 +327,8 @@ class ReaperPlatform(Platform):
         return [self.wakeup]
 
     def spawn(self, request: Request, fds: list[int], number: int) -> Command:
-        actions = stream_actions(request, fds)
         label = self.scope + number % LABELS_PER_SCOPE if self.set_label else 0
+        actions, moved = stream_actions(request, fds)
         if request.sealed:
             self.devices.enter()
         try:
@@ -331,6 +336,8 @@ class ReaperPlatform(Platform):
         finally:
             if request.sealed:
                 self.devices.leave()
+            for fd in moved:
+                os.close(fd)
 
     def _spawn_in(self, request: Request, actions: list[FileAction], number: int, label: int) -> Command:
         try:
@@ -436,19 +443,27 @@ class GroupPlatform(ReaperPlatform):
         return not left
 
 
-def stream_actions(request: Request, fds: list[int]) -> list[FileAction]:
-    """What `posix_spawn` has to do for the command's streams and other fds. None of `fds` may be below 10."""
+def stream_actions(request: Request, fds: list[int]) -> tuple[list[FileAction], list[int]]:
+    """What `posix_spawn` has to do for the command's streams and other fds; and fds to close after it."""
     actions: list[FileAction] = []
+    numbers = request.numbers()
+    given = {number for targets in numbers for number in targets}
     if request.tty:
         # Opening a terminal as the leader of a session without one makes it the controlling terminal.
         flags = os.O_RDWR | (os.O_NOCTTY if request.own_session else 0)
         actions.append((os.POSIX_SPAWN_OPEN, 0, request.tty, flags, 0))
         actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-    elif b"0" not in b"".join(request.targets):
+    elif 0 not in given:
         actions.append((os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0))
-    for fd, targets in zip(fds, request.targets, strict=True):
-        actions += [(os.POSIX_SPAWN_DUP2, fd, target - ord("0")) for target in targets]
-    return actions
+    moved: list[int] = []
+    if max(given, default=0) >= min(fds, default=3):
+        # One of them would be overwritten before it is copied.
+        import fcntl
+
+        fds = moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD) for fd in fds]
+    for fd, targets in zip(fds, numbers, strict=True):
+        actions += [(os.POSIX_SPAWN_DUP2, fd, target) for target in targets]
+    return actions, moved
 
 
 def find_program(program: bytes, path: bytes | None) -> bytes:

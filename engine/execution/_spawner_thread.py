@@ -8,7 +8,6 @@ the supervisor process, a thread can do nothing about a host that is killed with
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import subprocess
@@ -47,7 +46,7 @@ class ThreadPlatform(tree.Platform):
     def spawn(self, request: tree.Request, fds: list[int], number: int) -> tree.Command:
         env = dict(line.split(b"=", 1) for line in request.env)
         env[b"ENGINE_SCOPE"] = f"{self._scope}.{number}".encode()
-        if set(b"".join(request.targets)) - set(b"012"):
+        if any(number > 2 for targets in request.numbers() for number in targets):
             process, pid = None, self._spawn_with_fds(request, fds, env)
         else:
             process = self._popen(request, fds, env)
@@ -60,23 +59,23 @@ class ThreadPlatform(tree.Platform):
         return tree.Command(number, pid, 0)
 
     def _popen(self, request: tree.Request, fds: list[int], env: dict[bytes, bytes]) -> subprocess.Popen[bytes]:
-        streams: dict[str, int] = {"0": subprocess.DEVNULL, "1": subprocess.DEVNULL, "2": subprocess.DEVNULL}
-        for fd, targets in zip(fds, request.targets, strict=True):
-            streams.update(dict.fromkeys(targets.decode(), fd))
+        streams = dict.fromkeys(range(3), subprocess.DEVNULL)
+        for fd, targets in zip(fds, request.numbers(), strict=True):
+            streams.update(dict.fromkeys(targets, fd))
         argv = request.argv
         terminal = None
         try:
             if request.tty:
                 argv = [b"/bin/sh", b"-c", _OPEN_TERMINAL.encode(), b"sh", request.tty, *argv]
                 # Held until the shell opens it again, or reading would end before.
-                streams["0"] = terminal = os.open(request.tty, os.O_RDWR | os.O_NOCTTY)
+                streams[0] = terminal = os.open(request.tty, os.O_RDWR | os.O_NOCTTY)
             return subprocess.Popen(
                 argv,
                 cwd=request.cwd,
                 env=env,
-                stdin=streams["0"],
-                stdout=streams["1"],
-                stderr=streams["2"],
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
                 start_new_session=True,
             )
         except OSError as exc:
@@ -88,7 +87,7 @@ class ThreadPlatform(tree.Platform):
 
     def _spawn_with_fds(self, request: tree.Request, fds: list[int], env: dict[bytes, bytes]) -> int:
         """`Popen` passes fds under the numbers they have; `posix_spawn` renames them, but can't change the cwd."""
-        high: list[int] = []
+        moved: list[int] = []
         try:
             if not os.path.isdir(request.cwd):
                 raise tree.Failure(errno.ENOTDIR if os.path.exists(request.cwd) else errno.ENOENT, request.cwd)
@@ -96,21 +95,20 @@ class ThreadPlatform(tree.Platform):
             if not os.access(os.path.join(request.cwd, program), os.X_OK):
                 missing = not os.path.exists(os.path.join(request.cwd, program))
                 raise tree.Failure(errno.ENOENT if missing else errno.EACCES, request.argv[0])
-            for fd in fds:
-                high.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))
-            actions = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()]
+            inheritable = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()]
+            actions, moved = tree.stream_actions(request, fds)
             return os.posix_spawn(
                 b"/bin/sh",
                 [b"/bin/sh", b"-c", _CHANGE_FOLDER.encode(), b"sh", request.cwd, program, *request.argv[1:]],
                 env,
-                file_actions=[*actions, *tree.stream_actions(request, high)],
+                file_actions=[*inheritable, *actions],
                 setsid=True,
                 setsigmask=(),
             )
         except OSError as exc:
             raise tree.Failure(exc.errno or errno.EIO, request.argv[0]) from None
         finally:
-            for fd in high:
+            for fd in moved:
                 os.close(fd)
 
     def reap(self) -> list[tuple[int, int]]:

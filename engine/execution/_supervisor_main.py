@@ -224,8 +224,6 @@ def serve(server: Server) -> None:
 def main() -> None:
     host_pid, scope = int(sys.argv[1]), int(sys.argv[2])
     os.closerange(3, 1 << 20)  # what the host left inheritable would live as long as we do
-    for _ in range(3, 10):  # numbers that commands may get fds as: ours must not be in the way
-        os.open("/dev/null", os.O_RDONLY)
     os.chdir("/")
     control = _socket.socket(fileno=0)
     host_pidfd = None

@@ -58,7 +58,7 @@ class TerminalSize:
 class ExtraFiles:
     """File descriptors of ours that a command gets besides its streams; the caller closes them after the spawn.
 
-    `fds` maps the number in the command (0 to 9) to ours. 0, 1 and 2 stand for the streams; the process's own are at
+    `fds` maps the number in the command (0 to 255) to ours. 0, 1 and 2 stand for the streams; the process's own are at
     their end then. `kept` are placeholders (fd, path) that the supervisor releases when nothing of the command is left,
     also after a failed start; `kept_by_supervisor` says that it has them. `sealed_devices`: for a sandbox that binds
     /dev/null and its like from the host: where the supervisor is root, the command's view of them is read-only, so that

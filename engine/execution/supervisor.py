@@ -29,6 +29,7 @@ __all__ = ["Supervisor", "SupervisorStatistics", "open_supervisor"]
 
 SPAWN_GRACE_S = 20.0  # a start takes 1 ms; a supervisor that hangs longer (cwd on a dead server) is replaced
 CLOSE_GRACE_S = 5.0
+MAX_EXTRA_FDS = 240  # the kernel passes 253 at once
 
 
 @attrs.frozen
@@ -178,8 +179,10 @@ def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: Extra
     for name in env:
         if not name or "=" in name:
             raise SpawnError(argv[0], errno.EINVAL, f"{name!r} is no name for an environment variable")
-    if not all(0 <= number <= 9 for number in files.fds):
-        raise SpawnError(argv[0], errno.EBADF, "extra file descriptors can be numbers 0 to 9")
+    if not all(0 <= number < tree.FIRST_FREE_FD for number in files.fds):
+        raise SpawnError(argv[0], errno.EBADF, f"extra file descriptors can be numbers 0 to {tree.FIRST_FREE_FD - 1}")
+    if len(files.fds) + len(files.kept) > MAX_EXTRA_FDS:
+        raise SpawnError(argv[0], errno.EMFILE, f"more than {MAX_EXTRA_FDS} extra file descriptors")
     try:
         request = tree.Request(
             targets=[],
@@ -223,7 +226,7 @@ class _Streams:
             else:
                 if stdin == "pipe":
                     self._pipe(request, b"0", ours, reads=True)
-                self._pipe(request, b"1" if stderr == "pipe" else b"12", ours, reads=False)
+                self._pipe(request, b"1" if stderr == "pipe" else b"1+2", ours, reads=False)
                 if stderr == "pipe":
                     self._pipe(request, b"2", ours, reads=False)
             streams = [trio.lowlevel.FdStream(fd) for fd in ours]

@@ -124,9 +124,22 @@ async def test_a_start_with_them_that_fails_says_why(supervisor: Supervisor, arg
     assert caught.value.subject == (argv[0] if cwd == "/" else cwd)
 
 
-async def test_other_numbers_are_refused(supervisor: Supervisor) -> None:
-    with memory_file(b"") as fd, pytest.raises(SpawnError):
-        await supervisor.spawn(["true"], cwd="/", env=environment(), files=ExtraFiles({10: fd}))
+async def test_other_numbers_and_too_many_are_refused(supervisor: Supervisor) -> None:
+    with memory_file(b"") as fd:
+        for fds in ({256: fd}, {-1: fd}, dict.fromkeys(range(3, 244), fd)):
+            with pytest.raises(SpawnError):
+                await supervisor.spawn(["true"], cwd="/", env=environment(), files=ExtraFiles(fds))
+
+
+async def test_as_many_as_go(supervisor: Supervisor, tmp_path: Path) -> None:
+    with memory_file(b"hello") as fd:
+        files = ExtraFiles(dict.fromkeys(range(3, 243), fd))
+        script = "cat <&242; ls /proc/$$/fd > list"
+        result = await run_command(
+            supervisor, ["bash", "-c", script], cwd=str(tmp_path), env=environment(), files=files
+        )
+    assert result.stdout_text == "hello"
+    assert set((tmp_path / "list").read_text().split()) - {"255"} == set(map(str, range(243)))
 
 
 # --- placeholders ------------------------------------------------------------------------------
