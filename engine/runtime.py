@@ -294,22 +294,24 @@ async def open_engine(
     environment = dict(os.environ)
     folder = _home(home, environment)
     configurations = _Configurations(folder, environment, dict(config or {}), ignore_user_config, strict_config)
-    async with _services(configurations, store, model, api_key, grace, on_crash) as services:
-        failure: BaseException | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                engine = Engine._make(services, nursery, GRAPH)
-                try:
-                    yield engine
-                except Exception as exc:
-                    failure = exc  # crosses no nursery: raised below, as it came
-                finally:
-                    await engine._close()
-                    nursery.cancel_scope.cancel(reason="the engine is closed")
-        except BaseExceptionGroup as group:
-            raise collapse(group) from None
-        if failure is not None:
-            raise failure
+    failure: Exception | None = None
+    try:
+        async with (
+            _services(configurations, store, model, api_key, grace, on_crash) as services,
+            trio.open_nursery() as nursery,
+        ):
+            engine = Engine._make(services, nursery, GRAPH)
+            try:
+                yield engine
+            except Exception as exc:
+                failure = exc  # crosses no nursery: raised below, as it came
+            finally:
+                await engine._close()
+                nursery.cancel_scope.cancel(reason="the engine is closed")
+    except BaseExceptionGroup as group:
+        raise collapse(group) from None  # Ctrl-C, which may come while the services close too
+    if failure is not None:
+        raise failure
 
 
 @asynccontextmanager

@@ -74,6 +74,7 @@ class SessionCore:
     closing: bool = False
     on_finished: Callable[[SessionCore], None] | None = None
     ward: Ward = attrs.field(init=False)
+    _handling: Submission | None = attrs.field(default=None, init=False)
     _shutdown_id: str = attrs.field(default="", init=False)
     _terminals: TerminalManager | None = attrs.field(default=None, init=False)
     _registries: dict[str, ToolRegistry] = attrs.field(factory=dict, init=False)
@@ -128,16 +129,23 @@ class SessionCore:
     # --- the loop ------------------------------------------------------------------------------
 
     async def loop(self) -> None:
-        """Takes submissions until a shutdown."""
-        async for submission in self._receive:
-            if submission.reply.arrived():
-                continue  # withdrawn while it was queued
-            try:
-                await self._handle(submission)
-            except EngineError as exc:
-                submission.reply.fail(exc)
-            if isinstance(submission.op, Shutdown):
-                return
+        """Takes submissions until a shutdown. Being cancelled is the end by force: the active turn was aborted."""
+        try:
+            async for submission in self._receive:
+                if submission.reply.arrived():
+                    continue  # withdrawn while it was queued
+                self._handling = submission
+                try:
+                    await self._handle(submission)
+                except EngineError as exc:
+                    submission.reply.fail(exc)
+                self._handling = None
+                if isinstance(submission.op, Shutdown):
+                    return
+        except trio.Cancelled:
+            if self.active is not None and not self.ward.failures:
+                self._tell_aborted(self.active, "interrupted")
+            raise
 
     async def _handle(self, submission: Submission) -> None:
         match submission.op:
@@ -244,22 +252,33 @@ class SessionCore:
             return
         for running in (turn, *self.beside):
             running.scope.cancel(reason=reason)
-        with trio.move_on_after(INTERRUPT_GRACE):
-            await turn.finished.wait()
-        if turn.over:
-            return  # it completed by itself meanwhile
+        try:
+            with trio.move_on_after(INTERRUPT_GRACE):
+                await turn.finished.wait()
+            self._close_fence(turn, reason)
+            if reason == "interrupted" and not turn.over:
+                with trio.move_on_after(FLUSH_BOUND):
+                    await self.flush_quietly()
+        finally:
+            self._tell_aborted(turn, reason)  # also where the session is stopped by force meanwhile
+
+    def _close_fence(self, turn: TurnRun, reason: str) -> None:
+        """Drops what else comes of the turn; the model will find the marker of an interrupt."""
+        if not turn.fence.open:
+            return
         turn.fence.open = False
-        if reason == "interrupted":
-            if self.configuration.config.interrupt_message:
-                marker = interruption_marker()
-                self.history.record([marker], turn.facts.truncation)
-                self.hub.record(turn.id, [marker], announce=False)
-            with trio.move_on_after(FLUSH_BOUND):
-                await self.flush_quietly()
-        self.hub.emit(
-            turn.id,
-            TurnAborted(turn.id, reason, completed_at=int(time.time()), duration_ms=turn.duration_ms()),
-        )
+        if reason == "interrupted" and self.configuration.config.interrupt_message:
+            marker = interruption_marker()
+            self.history.record([marker], turn.facts.truncation)
+            self.hub.record(turn.id, [marker], announce=False)
+
+    def _tell_aborted(self, turn: TurnRun, reason: str) -> None:
+        """The last event of an aborted turn; none where it has completed by itself."""
+        if turn.over:
+            return
+        self._close_fence(turn, reason)
+        duration = turn.duration_ms()
+        self.hub.emit(turn.id, TurnAborted(turn.id, reason, completed_at=int(time.time()), duration_ms=duration))
         turn.conclude(TurnInterrupted(reason))
 
     async def _shut_down(self) -> None:
@@ -296,6 +315,8 @@ class SessionCore:
             self.services.crashed(self, error)
 
     def _refuse_queued(self, outcome: SessionCrashed | SessionClosed) -> None:
+        if self._handling is not None:
+            self._handling.reply.fail(outcome)
         while True:
             try:
                 submission = self._receive.receive_nowait()

@@ -36,7 +36,7 @@ class Snapshot:
     processes: frozenset[int]
     listening: frozenset[str]
     files: Mapping[str, str]
-    tasks: Counter[str] = Counter()
+    tasks: Counter[str] = attrs.field(factory=Counter)
     live: frozenset[str] = frozenset()
     sessions: frozenset[str] = frozenset()
     connections: int = 0
@@ -93,7 +93,8 @@ async def inside(opened: engine.Engine, *folders: Path) -> Snapshot:
     """
     with trio.CancelScope(shield=True):
         with trio.move_on_after(OS_PATIENCE_S):
-            while _busy_workers():  # those that were abandoned too, so `wait_all_threads_completed` is not enough
+            # Those that were abandoned too, so `wait_all_threads_completed` is not enough.
+            while _busy_workers():  # noqa: ASYNC110
                 await trio.sleep(POLL_S)
         await trio.testing.wait_all_tasks_blocked()
     process = _of_the_process(folders)

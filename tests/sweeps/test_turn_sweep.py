@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import engine
-from engine.protocol.events import TaskStarted
+from engine.protocol.events import TaskStarted, UserMessage
 from tests.sweeps.leaks import differences, inside, outside
 from tests.sweeps.places import PATIENCE_S
 from tests.sweeps.points import Points, interrupt
@@ -93,6 +93,10 @@ def run_cancelled(*, stubborn: bool = False) -> Case:
                     events = await drained(stream)
                 turns = [event.id for event in events if isinstance(event.msg, TaskStarted)]
                 assert len(turns) in ((1, 2) if outcome == "cancelled" else (2,))
+                # It is no input that steers a turn whose caller has gone.
+                assert [e.msg.message for e in events if e.id == turns[-1] and isinstance(e.msg, UserMessage)] == [
+                    "next"
+                ]
                 await session.aclose()
                 for turn in map(engine.TurnId, turns):
                     how = check_events(events, turn)

@@ -23,14 +23,15 @@ from engine.models.scripts import (
     shell,
     usage,
 )
-from engine.protocol.events import Event, TaskComplete, TurnAborted
+from engine.protocol.events import Event
 from engine.protocol.ids import TurnId
 from engine.protocol.wire import JsonObject
 from engine.rollout.reconstruction import reconstruct
 from engine.session.delivery import EventStream
 from engine.session.history import History
+from engine.tools.approvals import ToolApproval
 
-__all__ = ["Story", "check_events", "check_history", "check_request", "check_rollout", "ending"]
+__all__ = ["Story", "check_events", "check_history", "check_request", "check_rollout", "drained"]
 
 PATCH = "*** Begin Patch\n*** Add File: answer.txt\n+forty\n+two\n*** End Patch\n"
 MARKER = "<turn_aborted>"
@@ -38,12 +39,13 @@ ENDINGS = ("task_complete", "turn_aborted")
 
 
 def model() -> engine.ScriptedModel:
-    """Streams text, calls two tools at once, runs a command, patches, breaks off and is tried again, is steered."""
+    """Streams text, calls two tools at once (one asks first), runs a command that leaves processes, patches, breaks off
+    and is tried again, is steered."""
     return engine.ScriptedModel(
         script(
             response(say("fine", phase="final_answer"), when=When(user_text="next"), repeat=None),
             response(say("I look at it first.", chunk=8, interval=0.001), call("first"), call("second"), usage(9, 3)),
-            response(shell("echo one")),
+            response(shell("sleep 1000 >/dev/null 2>&1 & setsid sleep 1000 >/dev/null 2>&1 & echo one")),
             response(patch(PATCH)),
             response(say("Almo", chunk=2, interval=0.001), cut()),
             response(call("third")),
@@ -51,6 +53,13 @@ def model() -> engine.ScriptedModel:
             usage=None,
         )
     )
+
+
+async def approve(request: engine.ApprovalRequest, /) -> engine.Decision:
+    """Thinks a moment, then says yes."""
+    assert isinstance(request, ToolApproval)
+    await trio.sleep(0.001)
+    return "approved"
 
 
 @attrs.define(eq=False)
@@ -75,7 +84,7 @@ class Story:
         """Three tools; the last one steers the turn it runs in."""
         met = [trio.Event(), trio.Event()]
 
-        @engine.tool()
+        @engine.tool(needs_approval=True)
         async def first() -> str:
             met[0].set()
             await met[1].wait()
@@ -102,7 +111,7 @@ class Story:
 
     async def start(self, opened: engine.Engine) -> engine.Session:
         """Starts the session."""
-        self.session = await opened.start_session(self.settings(), tools=self.tools())
+        self.session = await opened.start_session(self.settings(), tools=self.tools(), approve=approve)
         return self.session
 
     def lines(self) -> list[JsonObject]:
@@ -121,19 +130,13 @@ class Story:
         assert found in ({}, {"answer.txt": "forty\ntwo\n"}), found
 
 
-def ending(events: Sequence[Event], turn: TurnId) -> str | None:
-    """How a turn ended, by its one last event; `None` where it never began."""
-    ends = [event.msg.type for event in events if isinstance(event.msg, TaskComplete | TurnAborted) and event.id == turn]
-    assert len(ends) <= 1, ends
-    return ends[0] if ends else None
-
-
 def check_events(events: Sequence[Event], turn: TurnId) -> str | None:
-    """One end, and nothing of the turn after it."""
-    how = ending(events, turn)
+    """One end, and nothing of the turn after it. Returns how it ended; `None` where it never began."""
     of_the_turn = [event.msg.type for event in events if event.id == turn]
-    assert not of_the_turn or of_the_turn[-1] in ENDINGS, of_the_turn[-3:]
-    return how
+    if not of_the_turn:
+        return None
+    assert [kind for kind in of_the_turn if kind in ENDINGS] == of_the_turn[-1:], of_the_turn
+    return of_the_turn[-1]
 
 
 def check_rollout(lines: Sequence[JsonObject], turn: TurnId) -> str | None:
