@@ -6,7 +6,7 @@ Times ending in `_at` are unix seconds, `_at_ms` unix milliseconds, `duration_ms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import attrs
@@ -84,7 +84,7 @@ class SessionConfigured(Wire):
     active_permission_profile: ActivePermissionProfile | None = optional()
     cwd: str
     reasoning_effort: str | None = optional()
-    initial_messages: tuple[EventMsg, ...] | None = optional()
+    initial_messages: Sequence[EventMsg] | None = optional()
     network_proxy: JsonObject | None = optional()
     rollout_path: str | None = optional()
 

@@ -35,6 +35,7 @@ from engine.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from engine.session.configuration import SessionConfiguration
+    from engine.session.resume import StoredPast
     from engine.session.services import Services
     from engine.telemetry.trace import StartupTrace
 
@@ -63,6 +64,11 @@ class SessionCore:
     usage: TokenUsageInfo | None = None
     rate_limits: JsonObject | None = None
     generation: int = 0
+    """How often the thread was compacted, as far as it is counted; numbers the context window."""
+    counting: trio.Event | None = None
+    """Set once `generation` is counted; `None` where there was nothing to count."""
+    past: StoredPast | None = None
+    """What a resumed thread brings along, until it is needed."""
     rollout_path: str | None = None
     startup_trace: StartupTrace | None = None
     active: TurnRun | None = None
@@ -228,6 +234,17 @@ class SessionCore:
                 max_poll_ms=self.configuration.config.background_terminal_max_timeout,
             )
         return self._terminals
+
+    async def settle_past(self) -> None:
+        """Returns when history and reference context of a resumed thread are there. Raises `StoreError`."""
+        if self.past is not None:
+            await self.past.ready()
+            self.history.settle()
+
+    async def generation_counted(self) -> None:
+        """Returns when `generation` is the number of the context window."""
+        if self.counting is not None:
+            await self.counting.wait()
 
     def turn_over(self, turn: TurnRun) -> None:
         """A turn concluded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -55,14 +55,19 @@ def _truncated(item: ResponseItem, policy: TruncationPolicy) -> ResponseItem:
 
 @attrs.define(eq=False)
 class History:
-    """Items oldest first, and beside each the JSON value a request carries for it, made once."""
+    """Items oldest first, and beside each the JSON value a request carries for it, made once.
+
+    What a resumed thread brings along may be deferred: it is there as soon as somebody looks.
+    """
 
     _items: list[ResponseItem] = attrs.field(factory=list, init=False)
     _forms: list[JsonObject | None] = attrs.field(factory=list, init=False)
+    _deferred: Callable[[], Iterable[ResponseItem]] | None = attrs.field(default=None, init=False)
 
     @property
     def items(self) -> Sequence[ResponseItem]:
-        """The items, oldest first."""
+        """The items, oldest first. Raises what the deferred part raises."""
+        self.settle()
         return self._items
 
     def record(self, items: Iterable[ResponseItem], policy: TruncationPolicy) -> list[ResponseItem]:
@@ -73,12 +78,27 @@ class History:
         return kept
 
     def replace(self, items: Iterable[ResponseItem]) -> None:
-        """Starts over with `items`, e.g. those of a resumed thread."""
+        """Starts over with `items`."""
+        self._deferred = None
         self._items = list(items)
         self._forms = [None] * len(self._items)
 
+    def defer(self, load: Callable[[], Iterable[ResponseItem]]) -> None:
+        """Starts over with what `load` will give; it is called once, by whoever looks first."""
+        self.replace(())
+        self._deferred = load
+
+    def settle(self) -> None:
+        """Puts what was deferred in front. Raises what that raises; it stays deferred then."""
+        if self._deferred is not None:
+            stored = list(self._deferred())
+            self._deferred = None
+            self._items[:0] = stored
+            self._forms[:0] = [None] * len(stored)
+
     def for_request(self, *, images: bool) -> list[JsonObject]:
         """The `input` of a request: every call has its output right after it, no output is without its call."""
+        self.settle()
         answered: dict[str, list[int]] = {}
         calls = {call_id for item in self._items if (call_id := _call_id(item)) is not None}
         for position, item in enumerate(self._items):

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from engine.session.core import SessionCore
     from engine.session.services import Services
     from engine.session.settings import SessionSettings, SettingsUpdate
-    from engine.thread_store.interface import StoredHistory
     from engine.thread_store.live_thread import LiveThread
+    from engine.thread_store.stored_tail import StoredTail
     from engine.tools.approvals import Approver
     from engine.tools.functions import Tool
 
@@ -63,7 +63,7 @@ class Start:
     config: Config | None = None
     configuration: SessionConfiguration | None = None
     model: ModelInfo | None = None
-    history: StoredHistory | None = None
+    tail: StoredTail | None = None
     thread_id: ThreadId | None = None
     live: LiveThread | None = None
     core: SessionCore | None = None
@@ -74,7 +74,8 @@ class Step:
     """One step of the start.
 
     `needs` names the steps that come before it. `budget_ms` is what it may cost in a warm start (bench.toml measures
-    it). `when`: `before_ready` steps hold the session back, `background` ones run in its nursery once it is up.
+    it). `when`: `before_ready` steps hold the session back, `background` ones run in its nursery once it is up, if
+    `applies` says that there is something to do.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Step:
     needs: tuple[str, ...] = ()
     budget_ms: float = 0.1
     when: Literal["before_ready", "background"] = "before_ready"
+    applies: Callable[[Start], bool] = lambda start: True
 
     @property
     def span(self) -> str:
@@ -146,6 +148,7 @@ async def session_main(
     ward: Ward | None = None
     failures_told = False
     guard = LiveThreadGuard(services.store, services.grace)
+    start = Start(services, request, guard, TraceRecorder())
     try:
         async with guard:
             async with trio.open_nursery() as session_nursery:
@@ -164,7 +167,7 @@ async def session_main(
                     core.ward = ward
                     core.startup_trace = start.trace.finish()
                     for step in graph:
-                        if step.when == "background":
+                        if step.when == "background" and step.applies(start):
                             ward.start_soon(step.name, step.run, start)
                     await trio.lowlevel.checkpoint_if_cancelled()  # the last fallible line
                     guard.commit()
@@ -187,6 +190,8 @@ async def session_main(
         failures_told = True
         raise
     finally:
+        if start.tail is not None:
+            start.tail.close()
         failures = [*(first.failures if first is not None else ()), *(ward.failures if ward is not None else ())]
         if guard.error is not None:
             logger.error("the thread of a session was not let go in good order", exc_info=guard.error)

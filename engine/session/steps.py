@@ -13,18 +13,19 @@ from engine.models.catalogue import find_model
 from engine.models.identity import originator
 from engine.permissions.builtin import sandbox_projection
 from engine.permissions.view import DiskView
-from engine.protocol.events import DeprecationNotice, EventMsg, SessionConfigured, Warning
+from engine.protocol.events import DeprecationNotice, SessionConfigured, Warning
 from engine.protocol.ids import SessionId, ThreadId, new_thread_id, parse_thread_id
-from engine.protocol.rollout_items import BaseInstructions, EventLine, SessionMeta
+from engine.protocol.rollout_items import BaseInstructions, SessionMeta
 from engine.rollout.lines import format_timestamp
 from engine.rollout.policy import PersistenceMode
 from engine.session.configuration import SessionConfiguration
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
 from engine.session.from_memory import items_from_memory
-from engine.session.resume import restore
+from engine.session.resume import count_generation, restore
 from engine.session.startup import Start, Step, check_graph
-from engine.thread_store.interface import CreateThread, ResumeThread, StoredHistory, ThreadQuery
+from engine.thread_store.interface import CreateThread, ResumeThread, ThreadQuery
+from engine.thread_store.stored_tail import StoredTail
 
 __all__ = ["GRAPH"]
 
@@ -59,13 +60,13 @@ async def _configuration(start: Start) -> None:
 
 def _cwd(start: Start) -> str:
     wanted = start.request.settings.cwd
-    if wanted is None and start.history is not None and os.path.isdir(start.history.cwd):
-        wanted = start.history.cwd
+    if wanted is None and start.tail is not None and os.path.isdir(start.tail.cwd):
+        wanted = start.tail.cwd
     return absolute_folder(wanted or ".", os.getcwd())
 
 
 async def _stored_thread(start: Start) -> None:
-    """Finds the thread to go on with and reads it (only on resume)."""
+    """Finds the thread to go on with and reads its end (only on resume)."""
     thread = start.request.thread
     if thread is None:
         return
@@ -79,7 +80,7 @@ async def _stored_thread(start: Start) -> None:
         thread = found.thread_id
     elif isinstance(thread, str):
         thread = parse_thread_id(thread)
-    start.history = await store.load_history(thread)
+    start.tail = await store.load_tail(thread)
 
 
 async def _model(start: Start) -> None:
@@ -99,9 +100,9 @@ async def _thread_persistence(start: Start) -> None:
     assert configuration is not None
     assert model is not None
     mode: PersistenceMode = "extended" if configuration.persistence == "extended" else "limited"
-    if start.history is not None:
-        start.thread_id = start.history.thread_id
-        params = ResumeThread(thread=_stored_at(start.history), mode=mode, history=start.history)
+    if start.tail is not None:
+        start.thread_id = start.tail.thread_id
+        params = ResumeThread(thread=_stored_at(start.tail), mode=mode, tail=start.tail)
         start.live = (await start.guard.resume(params)).live
         return
     start.thread_id = new_thread_id()
@@ -125,8 +126,8 @@ async def _thread_persistence(start: Start) -> None:
     start.live = start.guard.create(CreateThread(meta=meta, mode=mode, git=lambda: read_git_info(cwd)))
 
 
-def _stored_at(history: StoredHistory) -> ThreadId | Path:
-    return history.thread_id if history.path is None else Path(history.path)
+def _stored_at(tail: StoredTail) -> ThreadId | Path:
+    return tail.thread_id if tail.path is None else Path(tail.path)
 
 
 def _instructions(start: Start) -> str:
@@ -134,8 +135,8 @@ def _instructions(start: Start) -> str:
     assert start.model is not None
     if start.configuration.instructions is not None:
         return start.configuration.instructions
-    if start.history is not None and start.history.meta.base_instructions is not None:
-        return start.history.meta.base_instructions.text
+    if start.tail is not None and start.tail.meta.base_instructions is not None:
+        return start.tail.meta.base_instructions.text
     return start.model.base_instructions
 
 
@@ -159,7 +160,7 @@ async def _session(start: Start) -> None:
         hub=hub,
         rollout_path=start.live.rollout_path if start.live is not None else None,
     )
-    previous = restore(core, start.history, model) if start.history is not None else None
+    previous = restore(core, start.tail, model) if start.tail is not None else None
     provider = start.services.model_for(config, config.model_provider_id).provider
     hub.emit("", _configured(start, core, provider.id))
     for summary, details in config.deprecations:
@@ -177,7 +178,7 @@ async def _session(start: Start) -> None:
 
 
 def _configured(start: Start, core: SessionCore, provider: str) -> SessionConfigured:
-    configuration, model, history = core.configuration, start.model, start.history
+    configuration, model, tail = core.configuration, start.model, start.tail
     assert model is not None
     projection = sandbox_projection(
         configuration.sandbox_policy,
@@ -189,7 +190,7 @@ def _configured(start: Start, core: SessionCore, provider: str) -> SessionConfig
     return SessionConfigured(
         session_id=core.session_id,
         thread_id=core.thread_id,
-        forked_from_id=history.meta.forked_from_id if history is not None else None,
+        forked_from_id=tail.meta.forked_from_id if tail is not None else None,
         thread_source=configuration.thread_source,
         model=model.slug,
         model_provider_id=provider,
@@ -199,13 +200,21 @@ def _configured(start: Start, core: SessionCore, provider: str) -> SessionConfig
         permission_profile=projection.profile,
         cwd=configuration.cwd,
         reasoning_effort=configuration.reasoning_effort or model.default_reasoning_level,
-        initial_messages=_initial_messages(history) if history is not None else None,
+        initial_messages=tail.events if tail is not None else None,
         rollout_path=core.rollout_path,
     )
 
 
-def _initial_messages(history: StoredHistory) -> tuple[EventMsg, ...]:
-    return tuple(item.msg for item in history.items if isinstance(item, EventLine))
+async def _window_generation(start: Start) -> None:
+    """Counts how often a resumed thread was compacted, where nobody knows yet; the first model request waits for it."""
+    core, tail = start.core, start.tail
+    assert core is not None
+    assert tail is not None
+    await count_generation(core, start.services.store, tail)
+
+
+def _is_uncounted(start: Start) -> bool:
+    return start.core is not None and start.core.counting is not None
 
 
 GRAPH: tuple[Step, ...] = (
@@ -215,5 +224,6 @@ GRAPH: tuple[Step, ...] = (
     Step("model", _model, needs=("configuration",)),
     Step("thread_persistence", _thread_persistence, needs=("model",), budget_ms=0.2),
     Step("session", _session, needs=("thread_persistence", "shell"), budget_ms=0.2),
+    Step("window_generation", _window_generation, needs=("session",), when="background", applies=_is_uncounted),
 )
 check_graph(GRAPH)

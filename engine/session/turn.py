@@ -235,11 +235,13 @@ class TurnRun:
             )
         )
         self._installation_id = await self.core.services.installation_id()
+        await self.core.settle_past()
         self._record_context()
         await self._record_user_input(self.input)
         self.core.previous_model = self.model_info.slug
         while True:
             await self.core.hub.room()
+            await self.core.generation_counted()
             outcome = await sample(self)
             if outcome.last_message is not None:
                 self._last_message = outcome.last_message

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import attrs
 
+from engine.errors import InvalidRequest
 from engine.protocol.ids import ThreadId
 from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import RolloutItem, SessionMeta, TurnContext
@@ -24,6 +25,7 @@ from engine.rollout.policy import PersistenceMode
 
 if TYPE_CHECKING:
     from engine.thread_store.live_thread import LiveThread
+    from engine.thread_store.stored_tail import StoredTail
 
 __all__ = [
     "KEEP",
@@ -98,12 +100,13 @@ class CreateThread:
 class ResumeThread:
     """A stored thread to go on with: by id, or by the path of its rollout.
 
-    With `history`, what was loaded before, it is not read again.
+    With `history` or `tail`, what was loaded before, it is not read again.
     """
 
     thread: ThreadId | Path
     mode: PersistenceMode = "limited"
     history: StoredHistory | None = None
+    tail: StoredTail | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -307,10 +310,17 @@ class StoredHistory:
 
 @attrs.frozen
 class ResumedThread:
-    """A live thread that goes on where its history ends."""
+    """A live thread that goes on where its history ends; `loaded` is missing where only a tail was read."""
 
     live: LiveThread
-    history: StoredHistory
+    loaded: StoredHistory | None
+
+    @property
+    def history(self) -> StoredHistory:
+        """Everything that was stored. Raises `InvalidRequest` where only a tail was read."""
+        if self.loaded is None:
+            raise InvalidRequest("the history was not loaded: the thread was resumed from its tail")
+        return self.loaded
 
 
 def latest_cwd(items: tuple[RolloutItem, ...]) -> str | None:
@@ -337,11 +347,11 @@ class ThreadStore(Protocol):
         can't be read or written; then nothing is registered.
         """
 
-    async def fork(self, params: ForkThread) -> ResumedThread:
+    async def fork(self, params: ForkThread) -> LiveThread:
         """Stores a new thread that begins with a copy, and registers a writer that goes on with it.
 
-        Lines nobody can read are copied byte for byte. The history is that of the new thread. Raises as `resume` and
-        `create`; then nothing is registered or stored.
+        Lines nobody can read are copied byte for byte. A live source is stored as far as it is now. Raises as `resume`
+        and `create`; then nothing is registered or stored.
         """
 
     async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
@@ -349,6 +359,13 @@ class ThreadStore(Protocol):
 
         Raises `ThreadNotFound`, `StoreError`, or `InvalidRequest` if it was asked for by id and is archived.
         """
+
+    async def load_tail(self, thread: ThreadId | Path) -> StoredTail:
+        """Reads of a thread what a resume needs, from its end. Close it. Raises as `load_history`."""
+
+    async def count_generation(self, tail: StoredTail) -> int:
+        """How often the thread of `tail` was compacted up to there (rollout.md 5.6). Takes long where nobody has
+        counted it before. Raises `StoreError`. Cancelling stops the counting."""
 
     async def find_thread(self, thread_id: ThreadId) -> StoredThread | None:
         """A stored thread by id, archived or not. Raises `StoreError` if it is there and can't be read."""

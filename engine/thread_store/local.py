@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
@@ -15,34 +16,43 @@ import attrs
 
 from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFound
 from engine.protocol.ids import ThreadId, parse_thread_id
+from engine.protocol.rollout_items import RolloutItem
 from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import parse_rollout_name, rollout_path
+from engine.rollout.policy import PersistenceMode
 from engine.thread_store.appender import Appender, Durability
+from engine.thread_store.changes import not_found
+from engine.thread_store.checkpoints import Checkpoints
+from engine.thread_store.facts import is_news
 from engine.thread_store.files import FileOperations, FileStatus
-from engine.thread_store.finding import find_archived, find_latest, find_rollout, stored_thread
+from engine.thread_store.finding import find_archived, find_rollout
+from engine.thread_store.forking import Fork
 from engine.thread_store.hop import Hop, in_thread
+from engine.thread_store.index import ThreadIndex
 from engine.thread_store.interface import (
     CreateThread,
+    ForkThread,
     ResumedThread,
     ResumeThread,
     StoredHistory,
-    StoredThread,
-    ThreadQuery,
 )
 from engine.thread_store.live_thread import LiveThread
+from engine.thread_store.local_threads import LocalThreads
 from engine.thread_store.locks import RolloutLock, RolloutLocks
 from engine.thread_store.places import other_places
 from engine.thread_store.reading import load_rollout
 from engine.thread_store.rollout_writer import RolloutWriter
+from engine.thread_store.stored_tail import RolloutFileTail, StoredTail
 
 __all__ = ["LocalThreadStore", "open_local_store"]
 
 
 @final
-class LocalThreadStore:
+class LocalThreadStore(LocalThreads):
     """A `ThreadStore` over `<home>/sessions`. Writes go through `appender`, reads through `hop`.
 
     Creating a thread touches no disk. Resuming one is a single hop: find, read, look whether it can be written.
+    With `index`, listings are quick; it is told of every write and never waited for.
     """
 
     def __init__(
@@ -52,17 +62,23 @@ class LocalThreadStore:
         *,
         hop: Hop = in_thread,
         local_time: Callable[[], time.struct_time] = time.localtime,
+        index: ThreadIndex | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.home = Path(home)
         self.locks = RolloutLocks(self.home)
+        self.index = index
         self._appender = appender
         self._hop = hop
         self._local_time = local_time
+        self._checkpoints = index if checkpoints is None else checkpoints
         self._live: dict[ThreadId, LiveThread | None] = {}  # `None`: being resumed right now
 
     async def aclose(self) -> None:
         """Lets go of everything the store holds; call it after the appender has ended. Idempotent."""
         self.locks.close()
+        if self.index is not None:
+            await self.index.aclose()
 
     def live_threads(self) -> tuple[ThreadId, ...]:
         """The threads that have a live writer; for tests and diagnosis."""
@@ -82,8 +98,57 @@ class LocalThreadStore:
             places=other_places(self.home, path),
             lock=RolloutLock(self.locks, path),
         )
-        live = LiveThread(meta.id, params.mode, writer, self._release, rollout_path=path, resumed=False)
-        self._live[meta.id] = live
+        return self._register(meta.id, params.mode, writer, resumed=False)
+
+    async def fork(self, params: ForkThread) -> LiveThread:
+        """See `ThreadStore.fork`."""
+        if not params.meta.cwd:
+            raise InvalidRequest("a thread needs a cwd")
+        thread_id = self._reserve(params.meta.id)
+        fork = Fork()
+        try:
+            source = await self._fork_source(params.source)
+            path = rollout_path(str(self.home), thread_id, self._local_time())
+            stamp, durable = self._appender.timestamp(), self._appender.durability == "fsync"
+            await self._hop(functools.partial(fork.write, durable=durable), self.locks, source, path, params, stamp)
+            writer = RolloutWriter(
+                self._appender,
+                path,
+                fork.head,
+                found=fork.found,
+                owns_file=True,
+                places=other_places(self.home, path),
+                lock=fork.lock,
+                made=fork.made,
+            )
+        except BaseException:
+            fork.give_up()
+            raise
+        finally:
+            del self._live[thread_id]
+        live = self._register(thread_id, params.mode, writer, resumed=False)
+        writer.exists = True
+        if self.index is not None:
+            self.index.touch(path)
+        return live
+
+    async def _fork_source(self, source: ThreadId | Path) -> Path:
+        thread = source if isinstance(source, Path) else parse_thread_id(source)
+        named = _named(thread)
+        live = None if named is None else self._live.get(named)
+        if live is not None:
+            await live.persist()
+            if not isinstance(thread, Path) and live.rollout_path is not None:
+                return Path(live.rollout_path)
+        return await self._hop(_path, self.home, thread)
+
+    def _register(
+        self, thread_id: ThreadId, mode: PersistenceMode, writer: RolloutWriter, *, resumed: bool
+    ) -> LiveThread:
+        live = LiveThread(thread_id, mode, writer, self._release, resumed=resumed)
+        if self.index is not None:
+            writer.watch(_IndexTouch(self.index, writer))
+        self._live[thread_id] = live
         return live
 
     async def resume(self, params: ResumeThread) -> ResumedThread:
@@ -92,7 +157,7 @@ class LocalThreadStore:
         reserved = [self._reserve(named)] if (named := _named(thread)) is not None else []
         opened = _Opened()
         try:
-            await self._hop(opened.open, self.locks, thread, params.history)
+            await self._hop(opened.open, self.locks, thread, params.history or params.tail)
             history, path = opened.history, opened.path
             assert history is not None
             if history.thread_id not in reserved:
@@ -107,15 +172,14 @@ class LocalThreadStore:
                 places=other_places(self.home, path),
                 lock=opened.lock,
             )
-            live = LiveThread(history.thread_id, params.mode, writer, self._release, rollout_path=path, resumed=True)
         except BaseException:
             opened.abandon()
             raise
         finally:
             for thread_id in reserved:
                 self._live.pop(thread_id, None)
-        self._live[live.thread_id] = live
-        return ResumedThread(live, history)
+        live = self._register(history.thread_id, params.mode, writer, resumed=True)
+        return ResumedThread(live, history if isinstance(history, StoredHistory) else None)
 
     async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
         """See `ThreadStore.load_history`."""
@@ -126,13 +190,30 @@ class LocalThreadStore:
                 return await self._hop(_load_live, Path(live.rollout_path), thread)
         return await self._hop(_load, self.home, thread)
 
-    async def find_thread(self, thread_id: ThreadId) -> StoredThread | None:
-        """See `ThreadStore.find_thread`."""
-        return await self._hop(_find, self.home, parse_thread_id(thread_id))
+    async def load_tail(self, thread: ThreadId | Path) -> StoredTail:
+        """See `ThreadStore.load_tail`."""
+        if not isinstance(thread, Path):
+            thread = parse_thread_id(thread)
+            live = self._live.get(thread)
+            if live is not None and live.rollout_path is not None:
+                return await self._hop(_live_tail, Path(live.rollout_path), thread)
+        return await self._hop(_tail, self.home, thread)
 
-    async def latest_thread(self, query: ThreadQuery) -> StoredThread | None:
-        """See `ThreadStore.latest_thread`."""
-        return await self._hop(find_latest, self.home, query)
+    async def count_generation(self, tail: StoredTail) -> int:
+        """See `ThreadStore.count_generation`."""
+        if tail.generation is not None:
+            return tail.generation
+        if not isinstance(tail, RolloutFileTail):
+            raise InvalidRequest("this tail was read from another store")
+        given_up = threading.Event()
+        checkpoint = None if self._checkpoints is None else await self._checkpoints.checkpoint(tail.path)
+        try:
+            count, counted = await self._hop(tail.count, checkpoint, lambda: not given_up.is_set())
+        finally:
+            given_up.set()
+        if counted is not None and self._checkpoints is not None:
+            self._checkpoints.note_checkpoint(tail.path, counted)
+        return count
 
     def _reserve(self, thread_id: ThreadId) -> ThreadId:
         if thread_id in self._live:
@@ -145,6 +226,37 @@ class LocalThreadStore:
             del self._live[live.thread_id]
 
 
+TOUCH_EVERY = 5.0  # seconds between two looks at a file that only grows (rollout.md 3)
+
+
+@final
+class _IndexTouch:
+    """Has the index look at a file when something worth showing is in it, else now and then."""
+
+    def __init__(self, index: ThreadIndex, writer: RolloutWriter) -> None:
+        self._index = index
+        self._writer = writer
+        self._news = True  # the file itself
+        self._last = 0.0
+
+    def appended(self, items: Sequence[RolloutItem]) -> None:
+        """See `WriteWatcher`."""
+        self._news = self._news or any(map(is_news, items))
+
+    def stored(self) -> None:
+        """See `WriteWatcher`."""
+        now = time.monotonic()
+        if self._news or now - self._last > TOUCH_EVERY:
+            self._news = False
+            self._last = now
+            self._index.touch(self._writer.path)
+
+    def over(self) -> None:
+        """See `WriteWatcher`. The file may be gone now."""
+        if self._last or self._writer.owns_file:
+            self._index.touch(self._writer.path)
+
+
 @asynccontextmanager
 async def open_local_store(
     home: PathLike[str] | str,
@@ -152,10 +264,11 @@ async def open_local_store(
     files: FileOperations | None = None,
     durability: Durability = "os",
     grace: float = 10.0,
+    index: bool = True,
 ) -> AsyncIterator[LocalThreadStore]:
-    """A local store with its appender for the length of a block; leaving it writes what was handed in."""
+    """A local store with appender and index for the length of a block; leaving it writes what was handed in."""
     appender = Appender(files=files, durability=durability)
-    store = LocalThreadStore(home, appender)
+    store = LocalThreadStore(home, appender, index=ThreadIndex(Path(home)) if index else None)
     try:
         yield store
     finally:
@@ -175,11 +288,26 @@ def _named(thread: ThreadId | Path) -> ThreadId | None:
 
 
 def _path(home: Path, thread: ThreadId | Path) -> Path:
-    """Where a thread is stored. Raises `ThreadNotFound`."""
-    path = thread.absolute() if isinstance(thread, Path) else find_rollout(home, thread)
+    """Where a thread is stored. Raises `ThreadNotFound`, `InvalidRequest` if it is archived."""
+    if isinstance(thread, Path):
+        return thread.absolute()
+    path = find_rollout(home, thread)
     if path is None:
-        raise ThreadNotFound(f"no rollout found for thread id {thread}", thread=str(thread))
+        if find_archived(home, thread) is not None:
+            raise InvalidRequest(f"session {thread} is archived. Run `engine threads unarchive {thread}` first.")
+        raise not_found(thread)
     return path
+
+
+def _tail(home: Path, thread: ThreadId | Path) -> RolloutFileTail:
+    return RolloutFileTail(_path(home, thread))
+
+
+def _live_tail(path: Path, thread_id: ThreadId) -> RolloutFileTail:
+    try:
+        return RolloutFileTail(path)
+    except ThreadNotFound as exc:
+        raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id) from exc
 
 
 def _load(home: Path, thread: ThreadId | Path) -> StoredHistory:
@@ -197,14 +325,14 @@ def _load_live(path: Path, thread_id: ThreadId) -> StoredHistory:
 class _Opened:
     """A rollout that is being opened for a resume, in a worker thread that may outlive whoever waits for it."""
 
-    history: StoredHistory | None = None
+    history: StoredHistory | StoredTail | None = None
     path: str = ""
     found: FileStatus | None = None
     lock: RolloutLock | None = None
     _abandoned: bool = False
     _mutex: threading.Lock = attrs.field(factory=threading.Lock)
 
-    def open(self, locks: RolloutLocks, thread: ThreadId | Path, history: StoredHistory | None) -> None:
+    def open(self, locks: RolloutLocks, thread: ThreadId | Path, history: StoredHistory | StoredTail | None) -> None:
         """Looks whether the file can be appended to, locks it, and loads what was not loaded before."""
         path = _path(locks.home, thread) if history is None or history.path is None else Path(history.path)
         try:
@@ -232,8 +360,3 @@ class _Opened:
             self._abandoned = True
             if self.lock is not None:
                 self.lock.release()
-
-
-def _find(home: Path, thread_id: ThreadId) -> StoredThread | None:
-    path = find_rollout(home, thread_id) or find_archived(home, thread_id)
-    return None if path is None else stored_thread(home, str(path))

@@ -25,6 +25,7 @@ from engine.thread_store.interface import (
     ThreadQuery,
 )
 from engine.thread_store.live_thread import LiveThread
+from engine.thread_store.stored_tail import LoadedTail, StoredTail
 
 __all__ = ["InMemoryThreadStore"]
 
@@ -81,7 +82,8 @@ class InMemoryThreadStore:
         thread_id = parse_thread_id(params.thread)
         self._need_free(thread_id)
         history = self._history(thread_id)
-        return ResumedThread(self._register(thread_id, params, None), params.history or history)
+        loaded = params.history or (history if params.tail is None else None)
+        return ResumedThread(self._register(thread_id, params, None), loaded)
 
     async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
         """See `ThreadStore.load_history`."""
@@ -90,6 +92,16 @@ class InMemoryThreadStore:
         if isinstance(thread, Path):
             raise ThreadNotFound("threads in memory have no paths", thread=str(thread))
         return self._history(parse_thread_id(thread))
+
+    async def load_tail(self, thread: ThreadId | Path) -> StoredTail:
+        """See `ThreadStore.load_tail`."""
+        return LoadedTail(await self.load_history(thread))
+
+    async def count_generation(self, tail: StoredTail) -> int:
+        """See `ThreadStore.count_generation`."""
+        await trio.lowlevel.checkpoint()
+        assert tail.generation is not None, "a loaded tail has counted"
+        return tail.generation
 
     async def find_thread(self, thread_id: ThreadId) -> StoredThread | None:
         """See `ThreadStore.find_thread`."""
@@ -120,7 +132,7 @@ class InMemoryThreadStore:
         self, thread_id: ThreadId, params: CreateThread | ResumeThread, head: Callable[[], SessionMeta] | None
     ) -> LiveThread:
         writer = _MemoryWriter(self, thread_id, head)
-        live = LiveThread(thread_id, params.mode, writer, self._release, rollout_path=None, resumed=head is None)
+        live = LiveThread(thread_id, params.mode, writer, self._release, resumed=head is None)
         self._live[thread_id] = live
         return live
 
@@ -178,6 +190,7 @@ class _MemoryWriter:
         self._thread_id = thread_id
         self._head = head
         self._left: list[RolloutItem] = []
+        self.path = None
         self._observer: Callable[[int], None] | None = None
         self.submitted = 0
         self.acknowledged = 0
@@ -196,6 +209,9 @@ class _MemoryWriter:
 
     def observe(self, observer: Callable[[int], None]) -> None:
         self._observer = observer
+
+    def moved_to(self, path: str) -> None:
+        pass  # there is none
 
     def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
         pass  # nobody else reaches it

@@ -55,7 +55,7 @@ def _values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.one_of([values_of(member) for member in arguments])
     if origin is typing.Literal:
         return st.sampled_from(arguments)
-    if origin is tuple:
+    if origin in (tuple, collections.abc.Sequence):
         return st.lists(values_of(arguments[0]), max_size=2).map(tuple)
     if origin in (dict, collections.abc.Mapping):
         return st.dictionaries(_texts, values_of(arguments[1]), max_size=2)
