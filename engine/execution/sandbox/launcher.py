@@ -19,9 +19,9 @@ import trio
 from engine.execution._link import interpreter
 from engine.execution.process import ExtraFiles
 from engine.execution.sandbox import bubblewrap
-from engine.execution.sandbox.capability import ARGUMENTS_FD, FILTER_FD, Capability, Launcher, probe
+from engine.execution.sandbox.capability import ARGUMENTS_FD, FILTER_FD, FIRST_PLACE_FD, Capability, Launcher, probe
 from engine.execution.sandbox.disk import ObservedDisk
-from engine.execution.sandbox.errors import SandboxUnavailable
+from engine.execution.sandbox.errors import SandboxPolicyError, SandboxUnavailable
 from engine.execution.sandbox.globs import expand_globs
 from engine.execution.sandbox.landlock import Rule, encode_stage, landlock_rules, stage_source
 from engine.execution.sandbox.layout import Layout, arrange
@@ -31,7 +31,8 @@ from engine.execution.sandbox.resolving import is_below
 from engine.execution.sandbox.rules import FileSystemRules, file_system_rules
 from engine.execution.sandbox.seatbelt import SeatbeltProfile, seatbelt_profile
 from engine.execution.sandbox.seccomp import network_filter
-from engine.execution.supervisor import Supervisor
+from engine.execution.sandbox.steady import open_steady
+from engine.execution.supervisor import MAX_EXTRA_FDS, Supervisor
 from engine.permissions.additional import needs_platform_sandbox
 from engine.permissions.view import DiskView
 from engine.protocol.profiles import FileSystemSandboxPolicy, NetworkAccess
@@ -44,6 +45,7 @@ SEATBELT_VARIABLE = "CODEX_SANDBOX"
 
 Enforcement = Literal["none", "external", "bubblewrap", "landlock", "seatbelt"]
 _MOST_PLANS = 64
+_MOST_PLACES = MAX_EXTRA_FDS - 60  # the rest is for placeholders
 
 
 @attrs.define(eq=False)
@@ -192,16 +194,24 @@ class Sandbox:
             raise SandboxUnavailable(f"there is no sandbox for {capability.system}")
         if capability.machine is None:
             raise SandboxUnavailable(capability.why_no_launcher())
-        usable = capability.usable_launchers
-        launcher = _choose(usable, rules, request.policy_cwd) if usable else None
+        trusted = _trusted(capability.usable_launchers, rules, request.policy_cwd)
+        launcher = trusted[0] if trusted else None
         if rules.full_write:
             return _Plan(disk, "bubblewrap" if launcher else "landlock", launcher=launcher)
         denied = expand_globs(rules, lambda: not given_up.is_set())
-        own_files = launcher.own_files if launcher is not None else ()
-        layout = arrange(rules, disk, denied_files=denied, protected=(*self._protected, *own_files))
-        has_globs = bool(rules.unreadable_globs)
+
+        def arranged(launcher: Launcher | None) -> Layout:
+            own_files = launcher.own_files if launcher is not None else ()
+            return arrange(rules, disk, denied_files=denied, protected=(*self._protected, *own_files))
+
+        layout = arranged(launcher)
         if launcher is not None:
-            return _Plan(disk, "bubblewrap", layout, launcher, has_globs=has_globs)
+            if layout.has_loose_mounts and not launcher.binds_descriptors:
+                # Names are good enough where nobody has the better program: whoever can change what is behind one
+                # must have been started under another policy.
+                launcher = next((other for other in trusted if other.binds_descriptors), launcher)
+                layout = arranged(launcher)
+            return _Plan(disk, "bubblewrap", layout, launcher, has_globs=bool(rules.unreadable_globs))
         try:
             return _Plan(disk, "landlock", layout, rules=landlock_rules(layout, capability.landlock))
         except SandboxUnavailable as exc:
@@ -210,22 +220,20 @@ class Sandbox:
             ) from None
 
 
-def _choose(launchers: Sequence[Launcher], rules: FileSystemRules, policy_cwd: str) -> Launcher:
-    """The first one that is in no place where commands or a checkout could have put it; else the last resort.
+def _trusted(launchers: Sequence[Launcher], rules: FileSystemRules, policy_cwd: str) -> list[Launcher]:
+    """Those that are in no place where commands or a checkout could have put them; else the last resort.
 
     The last resort is the one of the Python package, which is trusted as the engine's own files are; it is kept from
-    being written from now on.
+    being written from now on. Raises `SandboxUnavailable` when there are launchers, but none can be trusted.
     """
     places = {os.path.realpath(policy_cwd), *(os.path.realpath(root.root) for root in rules.writable)} - {"/"}
-    for launcher in launchers:
-        if not any(is_below(launcher.path, place) for place in places):
-            return launcher
-    bundled = [launcher for launcher in launchers if launcher.origin == "bundled"]
-    if not bundled:
+    trusted = [launcher for launcher in launchers if not any(is_below(launcher.path, place) for place in places)]
+    trusted += (launcher for launcher in launchers if launcher.origin == "bundled" and launcher not in trusted)
+    if launchers and not trusted:
         raise SandboxUnavailable(
             f"{launchers[0].path} lies in the working directory or in a writable place, so it can't be trusted"
         )
-    return bundled[0]
+    return trusted
 
 
 @attrs.frozen
@@ -252,11 +260,12 @@ class _Assembly:
             for mount in plan.layout.mounts if plan.layout is not None else ():
                 if mount.kind in ("placeholder_folder", "placeholder_file"):
                     placeholders.make(mount.path, is_folder=mount.kind == "placeholder_folder")
+            descriptors = self._open_places(plan.layout, launcher, fds)
             # Without a shell in view it goes without: its keys end the whole command then.
             takes_terminal = self.tty and plan.layout is not None and plan.layout.shows(bubblewrap.TAKE_TERMINAL[0])
             command = [*(bubblewrap.TAKE_TERMINAL if takes_terminal else ()), *self.argv]
             argv = [launcher.path, "--args", str(ARGUMENTS_FD), "--", *command]
-            arguments = self._arguments(plan.layout, launcher, placeholders.left_out)
+            arguments = self._arguments(plan.layout, launcher, placeholders.left_out, descriptors)
             if takes_terminal:
                 arguments.append(bubblewrap.OWN_LEADER)
             fds[ARGUMENTS_FD] = open_memory_file(bubblewrap.encode_arguments(arguments, command_length=len(argv)))
@@ -276,7 +285,30 @@ class _Assembly:
         )
         return SandboxedCommand(tuple(argv), {}, "bubblewrap", files, placeholders)
 
-    def _arguments(self, layout: Layout | None, launcher: Launcher, left_out: Sequence[str]) -> list[str]:
+    def _open_places(self, layout: Layout | None, launcher: Launcher, fds: dict[int, int]) -> dict[str, int]:
+        """Opens what must not be looked up by its name later; adds to `fds`, and returns the numbers by path."""
+        if layout is None or not layout.has_loose_mounts or not launcher.binds_descriptors:
+            return {}
+        found: dict[str, int] = {}
+        for mount in layout.mounts:
+            if mount.loose:
+                if FIRST_PLACE_FD + len(found) >= _MOST_PLACES:
+                    raise SandboxPolicyError(
+                        f"cannot enforce sandbox: more than {len(found)} folders would have to keep their names; deny "
+                        "whole folders, or use globs that match at any depth (`**/name`)",
+                        path=mount.path,
+                    )
+                number = found[mount.path] = FIRST_PLACE_FD + len(found)
+                fds[number] = open_steady(mount.path)
+        return found
+
+    def _arguments(
+        self,
+        layout: Layout | None,
+        launcher: Launcher,
+        left_out: Sequence[str],
+        descriptors: Mapping[str, int],
+    ) -> list[str]:
         restricted = self.network == "restricted"
         if layout is None:
             arguments = [*bubblewrap.WHOLE_DISK, *bubblewrap.network_arguments()]

@@ -44,12 +44,15 @@ class Mount:
     - `read`, `write`: the host's `source`, which is `path` unless the policy names a link
     - `hidden_folder`, `hidden_file`: nothing; with `open_below` the folder can be passed through
     - `placeholder_folder`, `placeholder_file`: nothing, where nothing is; something empty has to be made there first
+
+    `loose`: other commands may put something else there before it is mounted.
     """
 
     path: str
     kind: MountKind
     source: str = ""
     open_below: bool = False
+    loose: bool = False
 
 
 @attrs.frozen
@@ -58,6 +61,11 @@ class Layout:
 
     whole_disk: bool
     mounts: tuple[Mount, ...]
+
+    @property
+    def has_loose_mounts(self) -> bool:
+        """Whether something writable has to be mounted from where commands may write."""
+        return any(mount.loose for mount in self.mounts)
 
     def shows(self, path: str) -> bool:
         """Whether the normal `path` can be read, as far as the mounts tell: links are not followed."""
@@ -271,6 +279,10 @@ class _Arrangement:
         for path in self._pinned:
             found.setdefault(path, Mount(path, "write", path))
         paths = sorted(found, key=lambda path: (depth(path), path))
+        for path in paths:
+            mount = found[path]
+            if mount.kind == "write" and any(is_below(path, root) for root in self._writable):
+                found[path] = attrs.evolve(mount, loose=True)
         passed = {above for path in paths for above in (*ancestors_between(path, "/"), "/") if path != "/"}
         return tuple(
             attrs.evolve(found[path], open_below=True)

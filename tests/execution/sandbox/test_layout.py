@@ -189,6 +189,13 @@ def test_pins_never_cover_what_lies_below_them() -> None:
     assert access_behind(layout, f"{WS}/a/x.env") == "none"
 
 
+def test_what_has_to_be_mounted_from_a_writable_place_is_told() -> None:
+    layout = laid_out(PLAIN, (":root", "read"), (".", "write"), ("./a", "none"), ("./a/b", "write"), ("/srv", "write"))
+    assert layout.has_loose_mounts
+    assert [mount.path for mount in layout.mounts if mount.loose] == [f"{WS}/a/b"]
+    assert not laid_out(PLAIN, (":root", "read"), (".", "write"), ("/srv", "write")).has_loose_mounts
+
+
 def test_a_file_in_the_place_of_a_protected_folder_has_to_stay() -> None:
     view = described(f"{WS}/build", f"{WS}/other/")
     layout = laid_out(view, (":root", "read"), (".", "write"), ("./build/secret", "none"))
