@@ -26,7 +26,7 @@ __all__ = ["Placeholders"]
 
 # Who can't create something there for one of these reasons need not be kept from it.
 _NOBODY_CAN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
-_ATTEMPTS = 20  # each is lost only to another command that ends just then
+_ATTEMPTS = 1000  # each is lost only to another command that ends just then, and takes some microseconds
 
 
 @attrs.define
@@ -55,6 +55,7 @@ class Placeholders:
                 return
             if self._hold(path, made):
                 return
+            os.sched_yield()
         raise SandboxPolicyError(f"cannot enforce sandbox read-only path {path}: it comes and goes", path=path)
 
     def _hold(self, path: str, made: bool) -> bool:

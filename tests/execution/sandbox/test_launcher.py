@@ -17,6 +17,7 @@ from engine.execution.process import SpawnError
 from engine.execution.sandbox import launcher as launcher_module
 from engine.execution.sandbox.errors import SandboxPolicyError, SandboxUnavailable
 from engine.execution.sandbox.launcher import Sandbox
+from engine.execution.sandbox.plans import make_plan
 from engine.execution.supervisor import Supervisor, open_supervisor
 from engine.execution.terminals import TerminalManager
 from engine.permissions.legacy import EXTERNAL_SANDBOX, UNRESTRICTED
@@ -234,13 +235,12 @@ async def test_terminals_keep_their_keys(runner: Runner) -> None:
 
 async def test_plans_are_kept_as_long_as_the_disk_is_the_same(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    original = Sandbox._make_plan
 
-    def counting(*arguments: Any) -> Any:
+    def counting(*arguments: Any, **options: Any) -> Any:
         made.append(arguments)
-        return original(*arguments)
+        return make_plan(*arguments, **options)
 
-    monkeypatch.setattr(Sandbox, "_make_plan", counting)
+    monkeypatch.setattr(launcher_module, "make_plan", counting)
     for _ in range(3):
         assert (await runner.sh("echo x > file")).exit_code == 0
     assert len(made) == 1
