@@ -246,8 +246,25 @@ def converter() -> cattrs.Converter:
 
 def decode(kind: type[T], value: object) -> T:
     """`value` (parsed JSON) as `kind`. Raises `ProtocolError`."""
+    made: T = _structured(converter().get_structure_hook(kind), value, kind)
+    return made
+
+
+@functools.cache
+def _item_hook() -> _Hook:
+    """Found once: looking a union up costs as much as decoding a small item."""
+    return converter().get_structure_hook(cast(type[ResponseItem], ResponseItem))
+
+
+@functools.cache
+def _event_hook() -> _Hook:
+    """As `_item_hook`."""
+    return converter().get_structure_hook(cast(type[EventMsg], EventMsg))
+
+
+def _structured(hook: _Hook, value: object, kind: object) -> Any:
     try:
-        return converter().structure(value, kind)
+        return hook(value, kind)
     except _Mismatch as exc:
         raise ProtocolError(str(exc)) from exc
     except KeyError as exc:
@@ -263,12 +280,14 @@ def encode(value: object) -> Any:
 
 def decode_item(value: object) -> ResponseItem:
     """A response item; an unknown `type` becomes an `UnknownVariant`. Raises `ProtocolError`."""
-    return decode(cast(type[ResponseItem], ResponseItem), value)
+    made: ResponseItem = _structured(_item_hook(), value, ResponseItem)
+    return made
 
 
 def decode_event(value: object) -> EventMsg:
     """An event message; an unknown `type` becomes an `UnknownVariant`. Raises `ProtocolError`."""
-    return decode(cast(type[EventMsg], EventMsg), value)
+    made: EventMsg = _structured(_event_hook(), value, EventMsg)
+    return made
 
 
 def decode_line(line_type: str, payload: object) -> RolloutItem:
