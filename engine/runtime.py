@@ -21,6 +21,8 @@ import trio
 from engine import __version__
 from engine.config.loading import find_home, load_config
 from engine.config.model import Config
+from engine.config.permissions import PermissionOverrides
+from engine.config.requirements import SYSTEM_FOLDER
 from engine.errors import StoreError
 from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
@@ -201,33 +203,31 @@ class _Configurations:
     base: Mapping[str, object]
     ignore_user_config: bool = False
     strict: bool = False
-    _file: str = attrs.field(init=False)
+    _files: tuple[str, ...] = attrs.field(init=False)
     _made: dict[object, Config] = attrs.field(factory=dict)
 
     LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
 
     def __attrs_post_init__(self) -> None:
-        self._file = str(self.home / "config.toml")
+        self._files = (str(self.home / "config.toml"), os.path.join(SYSTEM_FOLDER, "requirements.toml"))
 
-    async def get(self, arguments: Mapping[str, object], cwd: str) -> Config:
+    async def get(
+        self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None = None
+    ) -> Config:
         """The configuration of a session. Raises `ConfigError`."""
-        key = (self._identity(), cwd, repr(sorted(arguments.items())))
+        key = (self._identity(), cwd, permissions, repr(sorted(arguments.items())))
         made = self._made.get(key)
         if made is None:
-            made = await trio.to_thread.run_sync(self._load, arguments, cwd)
+            made = await trio.to_thread.run_sync(self._load, arguments, cwd, permissions)
             if len(self._made) >= self.LIMIT:
                 self._made.clear()
             self._made[key] = made
         return made
 
     def _identity(self) -> object:
-        try:
-            found = os.stat(self._file)
-        except OSError as exc:
-            return exc.errno
-        return (found.st_ino, found.st_size, found.st_mtime_ns)
+        return tuple(map(_file_identity, self._files))
 
-    def _load(self, arguments: Mapping[str, object], cwd: str) -> Config:
+    def _load(self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None) -> Config:
         return load_config(
             self.home,
             cwd=Path(cwd),
@@ -236,7 +236,16 @@ class _Configurations:
             env=self.environment,
             ignore_user_file=self.ignore_user_config,
             strict=self.strict,
+            permissions=permissions,
         )
+
+
+def _file_identity(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError as exc:
+        return exc.errno
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @attrs.define(eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import attrs
 
@@ -16,8 +16,10 @@ from engine.cli.arguments import ExecArguments
 from engine.cli.prompt import PromptError, plan_prompt
 from engine.config.loading import find_home, load_config
 from engine.config.overrides import parse_override
+from engine.config.permissions import PermissionOverrides
 from engine.errors import ConfigError, EngineError
 from engine.protocol.inputs import LocalImageInput, TextInput, UserInput
+from engine.protocol.profiles import SandboxMode
 from engine.protocol.wire import JsonObject
 
 if TYPE_CHECKING:
@@ -82,17 +84,17 @@ def prepare(
     roots = tuple(_below(cwd, name) for name in arguments.add_dirs)
     session: dict[str, object] = {
         "model": arguments.model,
-        "sandbox_mode": sandbox,
         "approval_policy": "never",
         "additional_writable_roots": list(roots) or None,
         "model_provider": _provider_flag(arguments),
     }
-    config = _load(arguments, home, cwd, overrides, session, environment)
+    permissions = PermissionOverrides(sandbox=cast("SandboxMode | None", sandbox))
+    config = _load(arguments, home, cwd, overrides, session, permissions, environment)
     if arguments.oss and arguments.model_provider is None:
         local = config.oss_provider or DEFAULT_OSS_PROVIDER
         session["model_provider"] = local
         session["model"] = arguments.model or config.model or OSS_MODELS.get(local)
-        config = _load(arguments, home, cwd, overrides, session, environment)
+        config = _load(arguments, home, cwd, overrides, session, permissions, environment)
     _check_script(arguments, config)
     prompt = _prompt(arguments, stdin, say)
     schema = _output_schema(arguments)
@@ -168,6 +170,7 @@ def _load(
     cwd: str,
     overrides: tuple[tuple[str, object], ...],
     session: Mapping[str, object],
+    permissions: PermissionOverrides,
     environment: Mapping[str, str],
 ) -> Config:
     try:
@@ -179,6 +182,7 @@ def _load(
             env=environment,
             ignore_user_file=arguments.ignore_user_config,
             strict=arguments.strict_config,
+            permissions=permissions,
         )
         _ = config.provider
     except ConfigError as exc:

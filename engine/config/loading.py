@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+import attrs
+
 from engine.config.kinds import Report
 from engine.config.layers import Layer, LayerName, LayerStack, dotted
 from engine.config.layers import Path as Key
@@ -14,10 +16,13 @@ from engine.config.merge import Table, normalise
 from engine.config.model import Config
 from engine.config.overrides import overrides_table, plain, set_path, split_path
 from engine.config.paths import absolute_path, resolve_paths
+from engine.config.permissions import PermissionOverrides
+from engine.config.requirements import SYSTEM_FOLDER, read_requirements
 from engine.config.resolve import Surroundings, resolve
 from engine.config.schema import ROOT, SESSION_ONLY
 from engine.config.source import TomlFile, read_toml
 from engine.errors import ConfigError
+from engine.permissions.view import DiskView
 
 __all__ = ["find_home", "load_config"]
 
@@ -50,6 +55,8 @@ def load_config(
     env: Mapping[str, str] | None = None,
     ignore_user_file: bool = False,
     strict: bool = False,
+    permissions: PermissionOverrides | None = None,
+    system_folder: os.PathLike[str] | str = SYSTEM_FOLDER,
 ) -> Config:
     """The configuration for a session in `cwd`, from `home/config.toml`, `-c` overrides and the session's arguments.
 
@@ -59,6 +66,8 @@ def load_config(
     - `env`: the environment, by default the process's
     - `ignore_user_file`: as if `config.toml` were empty
     - `strict`: keys nobody knows are errors, not just listed (config.md 1.6)
+    - `permissions`: the sandbox mode or profile the start itself asks for, and its workspace roots
+    - `system_folder`: where an administrator's `requirements.toml` stands
 
     Paths in the file are relative to `home`, others to `cwd`. Makes the folder `home/memories` where it can. Blocks for
     a few file reads. Raises `ConfigError` with file, line, column and key where they are known.
@@ -89,10 +98,26 @@ def load_config(
         raise Layer("session", extra).error(problem.message, problem.path)
     extra = cast(Table, SESSION_ONLY.rebase(extra, lambda text: absolute_path(text, cwd, user_home)))
 
+    asked = permissions or PermissionOverrides()
+    added = cast("list[str]", extra.get("additional_writable_roots", []))
+    if added:
+        asked = attrs.evolve(
+            asked,
+            additional_writable_roots=(*asked.additional_writable_roots, *added),
+        )
     config = resolve(
         stack,
         extra,
-        Surroundings(home=Path(home), cwd=Path(cwd), env=env, user_home=user_home, read=_read),
+        Surroundings(
+            home=Path(home),
+            cwd=Path(cwd),
+            env=env,
+            user_home=user_home,
+            read=_read,
+            view=DiskView(env),
+            requirements=read_requirements(os.path.abspath(system_folder), user_home),
+            overrides=asked,
+        ),
         tuple(dotted(path) for path in unknown),
     )
     try:

@@ -12,7 +12,10 @@ from typing import Literal, NamedTuple
 import attrs
 
 from engine.config.layers import Layer, LayerName
+from engine.config.permissions import ConfiguredPermissions
 from engine.config.providers import ProviderInfo, find_provider
+from engine.config.requirements import NO_REQUIREMENTS, Requirements
+from engine.config.trust import Trust
 from engine.protocol.environment import ShellEnvironmentPolicy
 from engine.protocol.profiles import SandboxPolicy
 from engine.protocol.settings import ApprovalPolicy
@@ -65,7 +68,6 @@ class Config:
     cwd: Path
     config_path: Path
     memory_root: Path
-    workspace_roots: tuple[str, ...]
     active_profile: str | None = None
 
     # model and provider
@@ -103,7 +105,9 @@ class Config:
     # safety
     approval_policy: ApprovalPolicy = "on-request"
     approvals_reviewer: str = "user"
-    sandbox_policy: SandboxPolicy
+    permissions: ConfiguredPermissions
+    requirements: Requirements = NO_REQUIREMENTS
+    trust: Trust | None = None
     shell_environment_policy: ShellEnvironmentPolicy
     allow_login_shell: bool = True
     forced_login_method: str | None = None
@@ -147,6 +151,16 @@ class Config:
     def provider(self) -> ProviderInfo:
         """The provider `model_provider_id` names. Raises `UnknownProvider`."""
         return find_provider(self.model_provider_id, self.model_providers)
+
+    @property
+    def workspace_roots(self) -> tuple[str, ...]:
+        """The directories a session works in at first."""
+        return self.permissions.workspace_roots
+
+    @property
+    def sandbox_policy(self) -> SandboxPolicy:
+        """The legacy policy that stands for the permissions at first; worked out when asked, looks at the disk."""
+        return self.permissions.session().turn(self.permissions.source.view).sandbox_policy
 
     @property
     def interrupt_message(self) -> bool:

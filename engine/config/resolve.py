@@ -5,7 +5,7 @@ Pure: what it must know of files and the environment comes in (`Surroundings`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 
@@ -17,10 +17,14 @@ from engine.config.features import (
 )
 from engine.config.model import AgentsConfig, Config, HistoryConfig, MemoriesConfig
 from engine.config.paths import absolute_path
+from engine.config.permissions import ConfiguredPermissions, PermissionOverrides, ProfileSource, configure_permissions
 from engine.config.providers import OSS_PROVIDERS, find_provider, make_providers
-from engine.config.sandbox import choose_sandbox, workspace_roots
+from engine.config.requirements import Requirements, approval_name, fallback_warning
+from engine.config.trust import Trust, find_trust, project_files
 from engine.config.unsupported import unsupported_warnings
 from engine.errors import ConfigError
+from engine.permissions.constrained import ConstraintError
+from engine.permissions.view import View
 from engine.protocol.environment import ShellEnvironmentPolicy
 from engine.protocol.settings import ApprovalPolicy, GranularApproval
 
@@ -60,6 +64,9 @@ class Surroundings(NamedTuple):
     env: Mapping[str, str]
     user_home: str | None
     read: Callable[[str], str]
+    view: View
+    requirements: Requirements
+    overrides: PermissionOverrides
 
 
 def select_profile(stack: LayerStack) -> tuple[str | None, Table]:
@@ -135,17 +142,35 @@ def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys:
     find_provider(
         provider_id, providers, lambda message, path, kind=ConfigError: values.error(message, str(path[0]), kind=kind)
     )
-    sandbox = choose_sandbox(stack, profile)
-    approval = _approval(values.get("approval_policy"))
     config_path = around.home / "config.toml"
     cwd = str(around.cwd)
-    roots = workspace_roots(stack, cwd, cast("list[str]", extra.get("additional_writable_roots", [])))
+    markers = (".git",) if values.get("project_root_markers") is None else values.strings("project_root_markers")
+    trust = find_trust(stack.get("projects"), cwd, markers, around.view)
+    ignored = [] if trust is None or trust.level != "trusted" else project_files(cwd, markers, around.view)
+    if str(config_path) in ignored:
+        ignored.remove(str(config_path))  # a project may lie around the home
+    permissions = configure_permissions(
+        stack,
+        profile,
+        around.overrides,
+        cwd=cwd,
+        trust=trust,
+        source=ProfileSource(
+            stack=stack,
+            requirements=around.requirements.permissions,
+            memory_root=str(around.home / "memories"),
+            view=around.view,
+        ),
+    )
+    required = _Required(around.requirements)
+    approval = required.approval_policy(values.get("approval_policy"), trust)
+    reviewer = required.approvals_reviewer(values.get("approvals_reviewer"))
+    web_search = required.web_search(values.text("web_search"), _web_search(values, features.enabled))
     return Config(
         home=around.home,
         cwd=around.cwd,
         config_path=config_path,
         memory_root=around.home / "memories",
-        workspace_roots=roots,
         active_profile=profile_name,
         # model and provider
         model=values.text("model"),
@@ -181,19 +206,19 @@ def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys:
         project_doc_fallback_filenames=tuple(
             name.strip() for name in values.strings("project_doc_fallback_filenames") if name.strip()
         ),
-        project_root_markers=(".git",)
-        if values.get("project_root_markers") is None
-        else values.strings("project_root_markers"),
+        project_root_markers=markers,
         # safety
         approval_policy=approval,
-        approvals_reviewer="user" if values.get("approvals_reviewer") in (None, "user") else "guardian_subagent",
-        sandbox_policy=sandbox.policy,
+        approvals_reviewer=reviewer,
+        permissions=permissions,
+        requirements=around.requirements,
+        trust=trust,
         shell_environment_policy=ShellEnvironmentPolicy(**values.table("shell_environment_policy")),  # type: ignore[arg-type]
         allow_login_shell=values.flag("allow_login_shell", True),
         forced_login_method=values.text("forced_login_method"),
         forced_chatgpt_workspace_ids=_workspace_ids(values),
         # tools, agents, history
-        web_search=_web_search(values, features.enabled),
+        web_search=web_search,
         background_terminal_max_timeout=max(
             _LEAST_POLL_MS, _or(values.number("background_terminal_max_timeout"), 300_000)
         ),
@@ -219,7 +244,7 @@ def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys:
         mcp_oauth_callback_port=values.number("mcp_oauth_callback_port"),
         mcp_oauth_callback_url=values.text("mcp_oauth_callback_url"),
         # about the configuration itself
-        warnings=tuple(_warnings(values, features, sandbox.warning, approval, str(config_path), cwd)),
+        warnings=tuple(_warnings(values, features, permissions, required, approval, str(config_path), ignored)),
         deprecations=features.deprecations,
         unknown_keys=unknown_keys,
         layers=tuple(stack.layers),
@@ -248,17 +273,20 @@ def _features(stack: LayerStack, values: _Values) -> FeatureSet:
 def _warnings(
     values: _Values,
     features: FeatureSet,
-    sandbox: str | None,
+    permissions: ConfiguredPermissions,
+    required: _Required,
     approval: ApprovalPolicy,
     config_path: str,
-    cwd: str,
+    ignored: Sequence[str],
 ) -> Iterator[str]:
     """In the order in which a session announces them (session.md 2.4, C3)."""
     feature_table = values.table("features")
     effective = {**values.stack.table, **values.profile, **values.session}
-    if sandbox:
-        yield sandbox
-    yield from unsupported_warnings(effective, features.enabled, feature_table, cwd)
+    yield from permissions.warnings
+    yield from required.warnings
+    for path in ignored:
+        yield f"`{path}`: configuration of projects is not supported yet by this engine and is ignored"
+    yield from unsupported_warnings(effective, features.enabled, feature_table)
     if not values.flag("suppress_unstable_features_warning", False):
         unstable = unstable_warning(feature_table, features.enabled, config_path)
         if unstable:
@@ -267,10 +295,51 @@ def _warnings(
         yield _ON_FAILURE
 
 
-def _approval(value: object) -> ApprovalPolicy:
-    if isinstance(value, Mapping):
-        return GranularApproval(**value["granular"])
-    return cast("str | None", value) or "on-request"
+class _Required:
+    """Values as an administrator allows them. An explicit one that is refused leaves a warning, a default none."""
+
+    def __init__(self, requirements: Requirements) -> None:
+        self._requirements = requirements
+        self.warnings: list[str] = list(requirements.warnings())
+
+    def approval_policy(self, value: object, trust: Trust | None) -> ApprovalPolicy:
+        required = self._requirements.approval_policies
+        if isinstance(value, Mapping):
+            policy: ApprovalPolicy = GranularApproval(**value["granular"])
+        elif value is not None:
+            policy = cast(str, value)
+        else:
+            policy = "untrusted" if trust is not None and trust.level == "untrusted" else "on-request"
+        try:
+            self._requirements.check_approval_policy(policy)
+        except ConstraintError as error:
+            assert required
+            self._refused("approval_policy", approval_name(required[0]), error, explicit=value is not None)
+            return required[0]
+        return policy
+
+    def approvals_reviewer(self, value: object) -> str:
+        reviewer = "user" if value in (None, "user") else "guardian_subagent"
+        try:
+            self._requirements.check_approvals_reviewer(reviewer)
+        except ConstraintError as error:
+            allowed = self._requirements.approvals_reviewers or ("user",)
+            self._refused("approvals_reviewer", allowed[0], error, explicit=value is not None)
+            return allowed[0]
+        return reviewer
+
+    def web_search(self, explicit: str | None, mode: str) -> str:
+        try:
+            self._requirements.check_web_search(mode)
+        except ConstraintError as error:
+            allowed = self._requirements.required_web_search
+            self._refused("web_search_mode", allowed.capitalize(), error, explicit=explicit is not None)
+            return allowed
+        return mode
+
+    def _refused(self, field: str, required: str, error: ConstraintError, *, explicit: bool) -> None:
+        if explicit:
+            self.warnings.append(fallback_warning(field, required, error))
 
 
 def _oss_provider(values: _Values) -> str | None:

@@ -108,7 +108,7 @@ _KEYS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def unsupported_warnings(table: Table, enabled: Mapping[str, bool], feature_table: Table, cwd: str) -> Iterator[str]:
+def unsupported_warnings(table: Table, enabled: Mapping[str, bool], feature_table: Table) -> Iterator[str]:
     """The warnings for a merged, well-typed table. `feature_table` is its effective `[features]`."""
     for key, asks in _KEYS.items():
         if asks(table.get(key)):
@@ -128,27 +128,9 @@ def unsupported_warnings(table: Table, enabled: Mapping[str, bool], feature_tabl
     for key in ("load_path", "export_dir"):
         if key in lock:
             yield _text(f"`debug.config_lockfile.{key}`")
-    for path in _trusted(table.get("projects"), cwd):
-        yield _text(f'`projects."{path}".trust_level`')
     for name in sorted(feature_table):
         value = feature_table[name]
         key = FEATURE_ALIASES.get(name, name)
         asked = value is True or (isinstance(value, Mapping) and enabled.get(key, False))
         if asked and key in _FEATURES:
             yield _text(f"`features.{name}`")
-
-
-def _trusted(projects: object, cwd: str) -> Iterator[str]:
-    """The entry for `cwd` or the nearest directory above it that has one."""
-    if not isinstance(projects, dict):
-        return
-    place = cwd
-    while True:
-        entry = projects.get(place)
-        if isinstance(entry, dict) and "trust_level" in entry:
-            yield place
-            return
-        above = place.rpartition("/")[0] or "/"
-        if above == place:
-            return
-        place = above

@@ -2,78 +2,242 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
 import attrs
 
-from engine.errors import InvalidRequest
-from engine.protocol.profiles import DangerFullAccess, ReadOnly, SandboxPolicy, WorkspaceWrite
+from engine.config.permissions import PermissionOverrides, legacy_policy
+from engine.config.requirements import approval_name, fallback_warning
+from engine.config.resolve import service_tier
+from engine.errors import ConfigError, InvalidRequest
+from engine.permissions.canonical import absolute
+from engine.permissions.constrained import Constrained, ConstraintError
+from engine.permissions.state import PermissionUpdate, SessionPermissions
+from engine.protocol.profiles import (
+    ActivePermissionProfile,
+    PermissionProfile,
+    SandboxPolicy,
+)
 from engine.protocol.settings import ApprovalPolicy, GranularApproval, SessionSource
 from engine.session.settings import SessionSettings, SettingsUpdate, Unset
 
 if TYPE_CHECKING:
     from engine.config.model import Config
+    from engine.permissions.view import View
 
-__all__ = ["SessionConfiguration", "sandbox_name"]
+__all__ = ["SessionConfiguration", "ThreadConfiguration", "permission_overrides"]
 
 _APPROVAL_POLICIES = ("untrusted", "on-failure", "on-request", "never")
+_REVIEWERS = ("user", "guardian_subagent", "auto_review")
+_MODES = ("read-only", "workspace-write", "danger-full-access")
+
+Place = PathLike[str] | str
+
+
+@attrs.frozen(kw_only=True)
+class ThreadConfiguration:
+    """What others may know of how a thread is configured now; `permission_profile` has no workspace symbols left."""
+
+    model: str | None
+    model_provider_id: str
+    service_tier: str | None
+    reasoning_effort: str | None
+    personality: str | None
+    approval_policy: ApprovalPolicy
+    approvals_reviewer: str
+    permission_profile: PermissionProfile
+    active_permission_profile: ActivePermissionProfile | None
+    sandbox_policy: SandboxPolicy
+    cwd: str
+    workspace_roots: tuple[str, ...]
+    ephemeral: bool
+    source: SessionSource
 
 
 @attrs.frozen(kw_only=True)
 class SessionConfiguration:
-    """What holds now. Paths are absolute and exist when the configuration is made."""
+    """What holds now. Paths are absolute; the cwd existed when it was set.
+
+    `warnings` is what the start has to say about settings that were not allowed.
+    """
 
     config: Config
-    cwd: str
+    permissions: SessionPermissions
     model: str | None
-    approval_policy: ApprovalPolicy
-    sandbox_policy: SandboxPolicy
-    sandbox_updated: bool = False
-    """Whether the policy was set after the start; it is then bound to the cwd (permissions.md 7)."""
+    approval: Constrained[ApprovalPolicy]
+    approvals_reviewer: str
     reasoning_effort: str | None
     reasoning_summary: str | None
     service_tier: str | None
+    personality: str | None
     instructions: str | None
     developer_instructions: str | None
     source: SessionSource
     thread_source: str | None
     ephemeral: bool
     persistence: str
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def make(cls, config: Config, settings: SessionSettings, cwd: str) -> SessionConfiguration:
-        """Settings over configuration. Raises `InvalidRequest` for a value that makes no sense."""
+        """Settings over configuration, which was loaded for `cwd` and the settings' `permission_overrides`.
+
+        A value that an administrator does not allow is replaced, with a warning. Raises `InvalidRequest` for a value
+        that makes no sense.
+        """
+        warnings: list[str] = []
+        requirements = config.requirements
+        approval = Constrained(config.approval_policy, requirements.check_approval_policy)
+        if settings.approval_policy is not None:
+            wanted = _approval(settings.approval_policy)
+            try:
+                approval = approval.set(wanted)
+            except ConstraintError as error:
+                allowed = (requirements.approval_policies or (wanted,))[0]
+                warning = fallback_warning("approval_policy", approval_name(allowed), error)
+                if warning not in config.warnings:
+                    warnings.append(warning)
+                approval = approval.set(allowed)
         return cls(
             config=config,
-            cwd=cwd,
+            permissions=config.permissions.session(),
             model=settings.model or config.model,
-            approval_policy=_approval(settings.approval_policy or config.approval_policy),
-            sandbox_policy=_sandbox(settings.sandbox, config.sandbox_policy),
+            approval=approval,
+            approvals_reviewer=config.approvals_reviewer,
             reasoning_effort=settings.reasoning_effort or config.model_reasoning_effort,
             reasoning_summary=settings.reasoning_summary or config.model_reasoning_summary,
             service_tier=settings.service_tier or config.service_tier,
+            personality=config.personality,
             instructions=settings.instructions or config.base_instructions,
             developer_instructions=settings.developer_instructions or config.developer_instructions,
             source=settings.source,
             thread_source=settings.thread_source,
             ephemeral=settings.ephemeral,
             persistence=settings.persistence,
+            warnings=tuple(warnings),
         )
 
+    @property
+    def cwd(self) -> str:
+        """Where commands run."""
+        return self.permissions.cwd
+
+    @property
+    def approval_policy(self) -> ApprovalPolicy:
+        """When the user is asked."""
+        return self.approval.value
+
+    @property
+    def sandbox_policy(self) -> SandboxPolicy:
+        """The legacy policy that stands for the permissions."""
+        return self.permissions.sandbox_policy(self.view)
+
+    @property
+    def view(self) -> View:
+        """What permissions may know of the machine."""
+        return self.config.permissions.source.view
+
     def apply(self, update: SettingsUpdate, *, cwd: str | None = None) -> SessionConfiguration:
-        """The configuration after `update`; `cwd` is the update's, made absolute. Raises `InvalidRequest`."""
+        """The configuration after `update`; `cwd` is the update's, made absolute. This one stays as it is.
+
+        Raises `InvalidRequest` for what makes no sense and `ConstraintError`, one of those, for what an administrator
+        does not allow (permissions.md 7).
+        """
         effort, tier = update.reasoning_effort, update.service_tier
+        reviewer = self.approvals_reviewer
+        if update.approvals_reviewer is not None:
+            reviewer = _reviewer(update.approvals_reviewer)
+            self.config.requirements.check_approvals_reviewer(reviewer)
         return attrs.evolve(
             self,
-            cwd=cwd or self.cwd,
+            permissions=self._permissions(update, cwd),
             model=update.model or self.model,
-            approval_policy=_approval(update.approval_policy or self.approval_policy),
-            sandbox_policy=_sandbox(update.sandbox, self.sandbox_policy, self.config.sandbox_policy),
-            sandbox_updated=self.sandbox_updated or update.sandbox is not None,
+            approval=self.approval
+            if update.approval_policy is None
+            else self.approval.set(_approval(update.approval_policy)),
+            approvals_reviewer=reviewer,
             reasoning_effort=self.reasoning_effort if isinstance(effort, Unset) else effort,
             reasoning_summary=update.reasoning_summary or self.reasoning_summary,
-            service_tier=self.service_tier if isinstance(tier, Unset) else tier,
+            service_tier=self.service_tier if isinstance(tier, Unset) else service_tier(tier, self.config.features),
+            personality=update.personality or self.personality,
         )
+
+    def _permissions(self, update: SettingsUpdate, cwd: str | None) -> SessionPermissions:
+        if cwd is None and update.sandbox is None and update.permissions is None and update.workspace_roots is None:
+            return self.permissions
+        if update.sandbox is not None and update.permissions is not None:
+            raise InvalidRequest("`permissions` cannot be combined with `sandbox`")
+        where = cwd or self.cwd
+        roots = _roots(update.workspace_roots, where, self.view)
+        if update.permissions is None:
+            policy = None if update.sandbox is None else self._policy(update.sandbox)
+            return self.permissions.apply(
+                PermissionUpdate(cwd=cwd, workspace_roots=roots, sandbox_policy=policy), self.view
+            )
+        try:
+            compiled = self.config.permissions.source.named(
+                update.permissions, cwd=where, roots=self.permissions.workspace_roots if roots is None else roots
+            )
+        except ConfigError as error:
+            raise InvalidRequest(f"failed to load configuration: {error}") from error
+        return self.permissions.apply(
+            PermissionUpdate(
+                cwd=cwd,
+                workspace_roots=roots,
+                permission_profile=compiled.snapshot.profile,
+                active=compiled.snapshot.active,
+                profile_workspace_roots=compiled.snapshot.workspace_roots,
+            ),
+            self.view,
+        )
+
+    def _policy(self, wanted: str | SandboxPolicy) -> SandboxPolicy:
+        """A policy as it is; a mode with what the configuration says about it, e.g. extra writable roots."""
+        if not isinstance(wanted, str):
+            return wanted
+        if wanted not in _MODES:
+            raise InvalidRequest(f"unknown sandbox mode {wanted!r}; known are {', '.join(_MODES)}")
+        settings = self.config.raw.get("sandbox_workspace_write")
+        return legacy_policy(wanted, settings if isinstance(settings, dict) else {})
+
+    def snapshot(self) -> ThreadConfiguration:
+        """What others may know of this configuration; looks at the disk."""
+        return ThreadConfiguration(
+            model=self.model,
+            model_provider_id=self.config.model_provider_id,
+            service_tier=self.service_tier,
+            reasoning_effort=self.reasoning_effort,
+            personality=self.personality,
+            approval_policy=self.approval_policy,
+            approvals_reviewer=self.approvals_reviewer,
+            permission_profile=self.permissions.profile,
+            active_permission_profile=self.permissions.snapshot.active,
+            sandbox_policy=self.permissions.turn(self.view).sandbox_policy,
+            cwd=self.cwd,
+            workspace_roots=self.permissions.workspace_roots,
+            ephemeral=self.ephemeral,
+            source=self.source,
+        )
+
+
+def permission_overrides(settings: SessionSettings, cwd: str, view: View) -> PermissionOverrides:
+    """What the settings of a start in the absolute `cwd` say of permissions. Raises `InvalidRequest`."""
+    sandbox = settings.sandbox
+    if sandbox is not None and settings.permissions is not None:
+        raise InvalidRequest("`permissions` cannot be combined with `sandbox`")
+    if isinstance(sandbox, str) and sandbox not in _MODES:
+        raise InvalidRequest(f"unknown sandbox mode {sandbox!r}; known are {', '.join(_MODES)}")
+    return PermissionOverrides(
+        sandbox=sandbox,
+        permissions=settings.permissions,
+        workspace_roots=_roots(settings.workspace_roots, cwd, view),
+    )
+
+
+def _roots(given: Sequence[Place] | None, cwd: str, view: View) -> tuple[str, ...] | None:
+    return None if given is None else tuple(dict.fromkeys(absolute(fspath(root), view, cwd) for root in given))
 
 
 def _approval(policy: ApprovalPolicy) -> ApprovalPolicy:
@@ -82,25 +246,7 @@ def _approval(policy: ApprovalPolicy) -> ApprovalPolicy:
     raise InvalidRequest(f"unknown approval policy {policy!r}; known are {', '.join(_APPROVAL_POLICIES)}")
 
 
-def _sandbox(wanted: str | SandboxPolicy | None, current: SandboxPolicy, configured: object = None) -> SandboxPolicy:
-    if wanted is None:
-        return current
-    if not isinstance(wanted, str):
-        return wanted
-    for policy in (current, configured):
-        # A mode named again keeps what the configuration says about it, e.g. extra writable roots.
-        if isinstance(policy, DangerFullAccess | ReadOnly | WorkspaceWrite) and policy.type == wanted:
-            return policy
-    match wanted:
-        case "danger-full-access":
-            return DangerFullAccess()
-        case "read-only":
-            return ReadOnly()
-        case "workspace-write":
-            return WorkspaceWrite()
-    raise InvalidRequest(f"unknown sandbox mode {wanted!r}; known are read-only, workspace-write, danger-full-access")
-
-
-def sandbox_name(policy: SandboxPolicy) -> str:
-    """The mode's name as people write it."""
-    return policy.type
+def _reviewer(reviewer: str) -> str:
+    if reviewer in _REVIEWERS:
+        return "user" if reviewer == "user" else "guardian_subagent"
+    raise InvalidRequest(f"unknown approvals reviewer {reviewer!r}; known are {', '.join(_REVIEWERS)}")

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from engine.permissions.builtin import sandbox_projection
-from engine.permissions.view import DiskView
 from engine.protocol.items import InputText, Message, ResponseItem, user_message
 from engine.protocol.profiles import DangerFullAccess, ExternalSandbox, ReadOnly, SandboxPolicy, WorkspaceWrite
 from engine.protocol.rollout_items import TurnContext
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from engine.session.configuration import SessionConfiguration
 
 __all__ = ["TurnFacts", "context_items", "interruption_marker", "turn_context"]
-
-DISK = DiskView()
 
 INTERRUPTED = (
     "The user interrupted the previous turn on purpose. Commands that were running in the background may still run, "
@@ -51,14 +47,7 @@ class TurnFacts:
 def turn_context(facts: TurnFacts) -> TurnContext:
     """The rollout line of a turn: the reference that later turns are compared with."""
     configuration = facts.configuration
-    projection = sandbox_projection(
-        configuration.sandbox_policy,
-        cwd=configuration.cwd,
-        view=DISK,
-        workspace_roots=configuration.config.workspace_roots,
-        memory_root=str(configuration.config.memory_root),
-        updated=configuration.sandbox_updated,
-    )
+    projection = configuration.permissions.turn(configuration.view)
     return TurnContext(
         turn_id=facts.turn_id,
         cwd=configuration.cwd,
@@ -69,7 +58,7 @@ def turn_context(facts: TurnFacts) -> TurnContext:
         permission_profile=projection.profile,
         file_system_sandbox_policy=projection.differing_file_system,
         model=facts.model,
-        personality=configuration.config.personality,
+        personality=configuration.personality,
         collaboration_mode=CollaborationMode(
             mode="default", settings=CollaborationSettings(model=facts.model, reasoning_effort=facts.effort)
         ),

@@ -10,6 +10,7 @@ import attrs
 
 if TYPE_CHECKING:
     from engine.config.model import Config
+    from engine.config.permissions import PermissionOverrides
     from engine.execution.shells import Shell
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
@@ -29,7 +30,7 @@ class Services:
     supervisor: Supervisor
     grace: float
     """Seconds that an orderly stop may take."""
-    config_for: Callable[[Mapping[str, object], str], Awaitable[Config]]
+    config_for: Callable[[Mapping[str, object], str, PermissionOverrides], Awaitable[Config]]
     """The configuration with per-session arguments, for an absolute cwd; cached while files don't change."""
     model_for: Callable[[Config, str], Model]
     """The model behind a provider id. Raises `UnknownProvider`."""

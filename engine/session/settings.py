@@ -40,17 +40,22 @@ Input = str | UserInput | Sequence[UserInput]
 class SettingsUpdate:
     """Changes to a session's settings; what is `None` (or `UNSET`) stays as it is. All or nothing.
 
-    `output_schema` (a JSON Schema for the final message) holds for the one turn it is given with, the rest from that
-    turn on.
+    `permissions` names a permission profile and can't be combined with `sandbox`, whose modes mean what the
+    configuration says about them; `workspace_roots` are relative to the new cwd. `output_schema` (a JSON Schema for the
+    final message) holds for the one turn it is given with, the rest from that turn on.
     """
 
     cwd: PathLike[str] | str | None = None
     model: str | None = None
     approval_policy: ApprovalPolicy | None = None
+    approvals_reviewer: str | None = None
     sandbox: SandboxMode | SandboxPolicy | None = None
+    permissions: str | None = None
+    workspace_roots: Sequence[PathLike[str] | str] | None = None
     reasoning_effort: ReasoningEffort | str | Unset | None = UNSET
     reasoning_summary: ReasoningSummaryMode | str | None = None
     service_tier: str | Unset | None = UNSET
+    personality: str | None = None
     output_schema: JsonObject | None = None
 
 
@@ -58,6 +63,8 @@ class SettingsUpdate:
 class SessionSettings:
     """How a session starts. What is `None` comes from the configuration; `cwd` from the process.
 
+    - `permissions`: the id of a permission profile, not together with `sandbox`; `workspace_roots` are the directories
+      the session works in, relative to the cwd, by default that alone
     - `config`: more configuration, as dotted keys or nested tables, above everything in files
     - `ephemeral`: nothing is written to disk and the thread can't be resumed
     - `persistence`: `"extended"` also keeps command output and tool calls of the host in the rollout
@@ -70,6 +77,8 @@ class SessionSettings:
     model_provider: str | None = None
     approval_policy: ApprovalPolicy | None = None
     sandbox: SandboxMode | SandboxPolicy | None = None
+    permissions: str | None = None
+    workspace_roots: Sequence[PathLike[str] | str] | None = None
     reasoning_effort: ReasoningEffort | str | None = None
     reasoning_summary: ReasoningSummaryMode | str | None = None
     service_tier: str | None = None

@@ -11,14 +11,13 @@ from engine.errors import ThreadNotFound
 from engine.execution.git_info import read_git_info
 from engine.models.catalogue import find_model
 from engine.models.identity import originator
-from engine.permissions.builtin import sandbox_projection
 from engine.permissions.view import DiskView
 from engine.protocol.events import DeprecationNotice, SessionConfigured, Warning
 from engine.protocol.ids import SessionId, ThreadId, new_thread_id, parse_thread_id
 from engine.protocol.rollout_items import BaseInstructions, SessionMeta
 from engine.rollout.lines import format_timestamp
 from engine.rollout.policy import PersistenceMode
-from engine.session.configuration import SessionConfiguration
+from engine.session.configuration import SessionConfiguration, permission_overrides
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
 from engine.session.from_memory import items_from_memory
@@ -47,7 +46,8 @@ async def _configuration(start: Start) -> None:
     arguments = dict(settings.config)
     if settings.model_provider is not None:
         arguments["model_provider"] = settings.model_provider
-    start.config = await services.config_for(arguments, cwd)
+    overrides = permission_overrides(settings, cwd, DiskView(services.environment))
+    start.config = await services.config_for(arguments, cwd, overrides)
     services.model_for(
         start.config, start.config.model_provider_id
     )  # an unknown provider fails the start, not the turn
@@ -165,7 +165,7 @@ async def _session(start: Start) -> None:
     hub.emit("", _configured(start, core, provider.id))
     for summary, details in config.deprecations:
         hub.emit("", DeprecationNotice(summary, details))
-    for text in config.warnings:
+    for text in (*config.warnings, *configuration.warnings):
         hub.emit("", Warning(text))
     if configuration.approval_policy == "on-failure":
         hub.emit("", Warning(ON_FAILURE_DEPRECATED))
@@ -180,13 +180,6 @@ async def _session(start: Start) -> None:
 def _configured(start: Start, core: SessionCore, provider: str) -> SessionConfigured:
     configuration, model, tail = core.configuration, start.model, start.tail
     assert model is not None
-    projection = sandbox_projection(
-        configuration.sandbox_policy,
-        cwd=configuration.cwd,
-        view=DiskView(),
-        workspace_roots=configuration.config.workspace_roots,
-        memory_root=str(configuration.config.memory_root),
-    )
     return SessionConfigured(
         session_id=core.session_id,
         thread_id=core.thread_id,
@@ -196,8 +189,9 @@ def _configured(start: Start, core: SessionCore, provider: str) -> SessionConfig
         model_provider_id=provider,
         service_tier=configuration.service_tier,
         approval_policy=configuration.approval_policy,
-        approvals_reviewer=configuration.config.approvals_reviewer,
-        permission_profile=projection.profile,
+        approvals_reviewer=configuration.approvals_reviewer,
+        permission_profile=configuration.permissions.profile,
+        active_permission_profile=configuration.permissions.snapshot.active,
         cwd=configuration.cwd,
         reasoning_effort=configuration.reasoning_effort or model.default_reasoning_level,
         initial_messages=tail.events if tail is not None else None,

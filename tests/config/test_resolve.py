@@ -61,7 +61,7 @@ def test_a_profile_beats_all_layers_and_loses_to_the_session(load: Any) -> None:
     assert (config.features["goals"], config.features["memories"]) == (False, True)
     config = load(PROFILE, model="session", sandbox_mode="workspace-write", features={"goals": True})
     assert config.model == "session"
-    assert config.sandbox_policy == WorkspaceWrite()
+    assert config.sandbox_policy == WorkspaceWrite((str(config.memory_root),))
     assert config.features["goals"]
     assert config.raw["model"] == "session"
 
@@ -89,10 +89,11 @@ def test_approval_policies(load: Any) -> None:
 def test_sandbox_and_workspace(load: Any, tmp_path: Path) -> None:
     text = "sandbox_mode = 'workspace-write'\nsandbox_workspace_write = {writable_roots = ['w'], network_access = true}"
     config = load(text, additional_writable_roots=["extra", Path("/abs")])
-    assert config.sandbox_policy == WorkspaceWrite((f"{tmp_path}/codex/w",), network_access=True)
+    roots = (f"{tmp_path}/extra", "/abs", f"{tmp_path}/codex/w", f"{tmp_path}/codex/memories")
+    assert config.sandbox_policy == WorkspaceWrite(roots, network_access=True)
     assert config.workspace_roots == (str(tmp_path), f"{tmp_path}/extra", "/abs", f"{tmp_path}/codex/w")
     config = load("", "sandbox_workspace_write.network_access=true", sandbox_mode="workspace-write")
-    assert config.sandbox_policy == WorkspaceWrite(network_access=True)
+    assert config.sandbox_policy == WorkspaceWrite((f"{tmp_path}/codex/memories",), network_access=True)
 
 
 def test_instructions_from_three_places(load: Any, tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_warnings_come_in_the_order_in_which_they_are_announced(load: Any, tmp_p
         "[permissions.dev]\n[features]\nruntime_metrics = true\ncollab = true\nmemory_tool = false"
     )
     assert [text.split("`")[1] if text[0] == "`" else text[:34] for text in config.warnings] == [
-        "default_permissions",
+        "Permissions profile `dev` does not",
         "notify",
         "features.collab",
         "features.runtime_metrics",

@@ -10,10 +10,10 @@ from engine.config.features import FEATURES, resolve_features
 from engine.config.unsupported import unsupported_warnings
 
 
-def warnings(text: str, cwd: str = "/p/sub") -> list[str]:
+def warnings(text: str) -> list[str]:
     table = tomllib.loads(text)
     features = table.get("features", {})
-    return list(unsupported_warnings(table, resolve_features([features]).enabled, features, cwd))
+    return list(unsupported_warnings(table, resolve_features([features]).enabled, features))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,6 @@ def warnings(text: str, cwd: str = "/p/sub") -> list[str]:
         ("web_search = 'live'", '`web_search = "live"`'),
         ("approvals_reviewer = 'auto_review'", '`approvals_reviewer = "auto_review"`'),
         ("debug.config_lockfile.load_path = '/x'", "`debug.config_lockfile.load_path`"),
-        ("projects.'/p'.trust_level = 'trusted'", '`projects."/p".trust_level`'),
         ("features.goals = true", "`features.goals`"),
         ("features.code_mode = true", "`features.code_mode`"),
         ("features.memory_tool = true", "`features.memory_tool`"),
@@ -58,8 +57,7 @@ def test_each_thing_is_named_once(text: str, thing: str) -> None:
         "agents = {max_threads = 2, interrupt_message = false}",
         "skills.include_instructions = false",
         "experimental_thread_store.type = 'local'",
-        "projects.'/other'.trust_level = 'trusted'",
-        "projects.'/p'.other = 1",
+        "projects.'/p'.trust_level = 'trusted'",
         "features = {goals = false, shell_tool = true, unified_exec = true, undo = true, unknown_one = true}",
         "features.network_proxy = {enabled = false}",
         "tui.theme = 'x'",
@@ -69,11 +67,5 @@ def test_what_asks_for_nothing_says_nothing(text: str) -> None:
     assert warnings(text) == []
 
 
-def test_the_nearest_trust_entry_is_named() -> None:
-    text = "[projects.'/']\ntrust_level = 'trusted'\n[projects.'/p']\ntrust_level = 'untrusted'"
-    assert [text.split("`")[1] for text in warnings(text)] == ['projects."/p".trust_level']
-    assert [text.split("`")[1] for text in warnings(text, "/q")] == ['projects."/".trust_level']
-
-
 def test_defaults_of_features_never_warn() -> None:
-    assert not list(unsupported_warnings({}, dict.fromkeys(FEATURES, True), {}, "/"))
+    assert not list(unsupported_warnings({}, dict.fromkeys(FEATURES, True), {}))

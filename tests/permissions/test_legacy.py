@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.permissions.builtin import sandbox_projection
 from engine.permissions.compatibility import Projection
 from engine.permissions.legacy import from_legacy, from_legacy_for_cwd, has_network
-from engine.permissions.profiles import from_runtime, materialize_policy
+from engine.permissions.profiles import (
+    enforcement_of,
+    file_system_of,
+    from_runtime,
+    materialize_policy,
+    network_of,
+    profile_from_legacy,
+    profile_from_legacy_for_cwd,
+    with_legacy_writable,
+)
 from engine.permissions.protected import read_only_subpaths
-from engine.permissions.view import MemoryView
+from engine.permissions.state import ProfileSnapshot, ProfileState, SessionPermissions
+from engine.permissions.view import MemoryView, View
 from engine.protocol.codec import decode, encode, json_bytes
 from engine.protocol.profiles import (
     DangerFullAccess,
@@ -41,6 +50,27 @@ def recorded_turns() -> Iterator[tuple[str, dict[str, Any]]]:
             row = json.loads(line)
             if row["type"] == "turn_context":
                 yield f"{file.stem}-{number}", row["payload"]
+
+
+def sandbox_projection(
+    policy: SandboxPolicy,
+    *,
+    cwd: str,
+    view: View,
+    workspace_roots: Sequence[str] = (),
+    memory_root: str | None = None,
+    updated: bool = False,
+) -> Projection:
+    """What a session in `cwd` records that was started with the policy, or got it later (`updated`)."""
+    if updated:
+        profile = profile_from_legacy_for_cwd(policy, cwd, view)
+    else:
+        profile = profile_from_legacy(policy, view)
+        if memory_root is not None and isinstance(policy, WorkspaceWrite):
+            added = with_legacy_writable(file_system_of(profile), (memory_root,), view)
+            profile = from_runtime(added, network_of(profile), enforcement_of(profile))
+    roots = dict.fromkeys((cwd, *workspace_roots))
+    return SessionPermissions(cwd, tuple(roots), ProfileState.new(ProfileSnapshot.of(profile))).turn(view)
 
 
 def written(projection: Projection) -> object:

@@ -57,6 +57,7 @@ from engine.protocol.profile_decoding import (
     decode_sandbox_policy,
 )
 from engine.protocol.profiles import AdditionalPermissionProfile
+from tests.vectors import permission_settings_cases
 from tests.vectors.permission_places import described, layout_named, place_of
 
 __all__ = ["DESCRIBED", "OPERATIONS", "run_case", "run_described"]
@@ -69,18 +70,28 @@ def run_case(case: Given, area: object, root: Path) -> tuple[object, object]:
     """Runs one case in a place of its own; `area` is the file it stands in, whose folder has the layouts."""
     layout = layout_named(case.get("layout"), area.parent if isinstance(area, Path) else None)
     if case["op"] in _WITHOUT_PLACE:
-        return case["out"], plain(OPERATIONS[case["op"]](case["in"], described(layout, case["in"]["env"])))
+        return case["out"], plain(ALGEBRA[case["op"]](case["in"], described(layout, case["in"]["env"])))
     with place_of(layout) as place:
         given = place.real(case["in"])
         view = place.view(case["in"].get("env") or {})
-        return place.real(case["out"]), plain(OPERATIONS[case["op"]](given, view))
+        expected = _lower(place.real(case["out"])) if case["op"] == "profile_extends" else place.real(case["out"])
+        if case["op"] in permission_settings_cases.OPERATIONS:
+            return expected, plain(permission_settings_cases.OPERATIONS[case["op"]](given, view, place))
+        return expected, plain(ALGEBRA[case["op"]](given, view))
 
 
 def run_described(case: Given, file: Path) -> tuple[object, object]:
     """The same without a disk: the layout is only described, and placeholders stay as they are."""
     layout = layout_named(case.get("layout"), file.parent)
     view = described(layout, case["in"].get("env") or {})
-    return case["out"], plain(OPERATIONS[case["op"]](case["in"], view))
+    return case["out"], plain(ALGEBRA[case["op"]](case["in"], view))
+
+
+def _lower(value: Any) -> Any:
+    """Cases of the later level, read as this one spells them."""
+    if isinstance(value, dict):
+        return {key: "none" if (key, part) == ("access", "deny") else _lower(part) for key, part in value.items()}
+    return list(map(_lower, value)) if isinstance(value, list) else value
 
 
 def plain(value: object) -> object:
@@ -252,7 +263,7 @@ def _needs_platform_sandbox(given: Given, view: View) -> object:
     )
 
 
-OPERATIONS: Mapping[str, Operation] = {
+ALGEBRA: Mapping[str, Operation] = {
     "normalize_path": _normalize_path,
     "decode_profile": _decode_profile,
     "from_legacy": _from_legacy,
@@ -276,8 +287,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "needs_platform_sandbox": _needs_platform_sandbox,
 }
 
+OPERATIONS = frozenset((*ALGEBRA, *permission_settings_cases.OPERATIONS))
+
 # What can be run without a disk as well.
-DESCRIBED = frozenset(OPERATIONS)
+DESCRIBED = frozenset(ALGEBRA)
 
 # Lexical: a root before the paths would be climbed out of.
 _WITHOUT_PLACE = frozenset({"normalize_path"})

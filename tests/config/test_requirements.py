@@ -1,0 +1,176 @@
+"""An administrator's requirements: what is read, what they do to values, and what breaks a load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.config.loading import load_config
+from engine.config.model import Config
+from engine.config.requirements import NO_REQUIREMENTS, Requirements, parse_requirements, read_requirements
+from engine.config.source import parse_toml
+from engine.errors import ConfigError
+from engine.permissions.constrained import InvalidValue
+from engine.permissions.requirements import PermissionRequirements
+from engine.protocol.settings import GranularApproval
+
+FILE = "/etc/codex/requirements.toml"
+Load = Callable[[str, str], Config]
+
+
+def parse(text: str, host: str = "box.example.org") -> Requirements:
+    return parse_requirements(parse_toml(text, FILE), "/home/u", lambda: host)
+
+
+@pytest.fixture(name="load")
+def _load(tmp_path: Path) -> Load:
+    """Loads `config.toml` under `requirements.toml`."""
+    system, home = tmp_path / "etc", tmp_path / "home"
+    system.mkdir()
+    home.mkdir()
+
+    def load(requirements: str, config: str) -> Config:
+        (system / "requirements.toml").write_text(requirements)
+        (home / "config.toml").write_text(config)
+        return load_config(home, cwd=tmp_path, env={"HOME": str(tmp_path)}, system_folder=system)
+
+    return load
+
+
+def test_no_file_requires_nothing(tmp_path: Path) -> None:
+    assert read_requirements(str(tmp_path), None) is NO_REQUIREMENTS
+
+
+def test_everything_that_is_enforced() -> None:
+    made = parse(
+        """
+        allowed_approval_policies = [
+            "on-request",
+            {granular = {sandbox_approval = true, rules = true, mcp_elicitations = false}},
+        ]
+        allowed_approvals_reviewers = ["auto_review", "user"]
+        allowed_sandbox_modes = ["read-only", "workspace-write"]
+        allowed_web_search_modes = ["live"]
+        something_else = 1
+        [permissions.filesystem]
+        deny_read = ["~/.ssh", "/**/*.key", "rel", "/a/../b", "/b"]
+        """
+    )
+    assert made == Requirements(
+        approval_policies=(
+            "on-request",
+            GranularApproval(sandbox_approval=True, rules=True, mcp_elicitations=False),
+        ),
+        approvals_reviewers=("guardian_subagent", "user"),
+        web_search_modes=("live", "disabled"),
+        permissions=PermissionRequirements(
+            sandbox_classes=("read-only", "workspace-write"),
+            sandbox_source=FILE,
+            deny_read=("/home/u/.ssh", "/**/*.key", "/etc/codex/rel", "/b"),
+            deny_read_source=FILE,
+        ),
+        source=FILE,
+    )
+    assert made.required_web_search == "live"
+
+
+def test_what_is_not_enforced_yet_is_said() -> None:
+    made = parse("mcp_servers = {}\nenforce_residency = 'us'\n[features]\nhooks = false")
+    assert made.not_enforced == ("features", "enforce_residency")
+    assert made.warnings()[0] == f"the requirement `features` of {FILE} is not enforced yet by this engine"
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [("build-7.example.org", True), ("BUILD-7.example.org.", True), ("build.example.org", False), ("other", False)],
+)
+def test_modes_for_some_hosts(host: str, allowed: bool) -> None:
+    made = parse(
+        """
+        allowed_sandbox_modes = ["read-only"]
+        [[remote_sandbox_config]]
+        hostname_patterns = ["ci", "build-?.*"]
+        allowed_sandbox_modes = ["read-only", "danger-full-access"]
+        """,
+        host,
+    )
+    assert made.permissions.sandbox_classes == (("read-only", "danger-full-access") if allowed else ("read-only",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = = 1", f"Error parsing requirements file {FILE}: invalid TOML: Invalid value"),
+        ("allowed_sandbox_modes = 'read-only'", "`allowed_sandbox_modes`: expected an array"),
+        ("allowed_sandbox_modes = ['none']", "`allowed_sandbox_modes`: unknown variant `none`"),
+        ("allowed_sandbox_modes = ['workspace-write']", "must include 'read-only' to allow any PermissionProfile"),
+        ("allowed_approval_policies = []", "field `allowed_approval_policies` cannot be empty"),
+        ("allowed_approval_policies = ['sometimes']", "`allowed_approval_policies`: "),
+        ("remote_sandbox_config = ['x']", "`remote_sandbox_config`: expected an array of tables"),
+        ("permissions = 1", "`permissions`: expected a table"),
+        ("permissions = {filesystem = {deny_read = [1]}}", "`permissions`: expected an array of paths"),
+    ],
+)
+def test_a_broken_file_stops_the_load(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "requirements.toml").write_text(f"\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        read_requirements(str(tmp_path), None)
+    assert message.replace(FILE, str(tmp_path / "requirements.toml")) in str(caught.value)
+    assert (caught.value.file, caught.value.line) == (str(tmp_path / "requirements.toml"), 2)
+
+
+def test_an_explicit_value_falls_back_with_a_warning(load: Load, tmp_path: Path) -> None:
+    config = load(
+        'allowed_approval_policies = ["on-request", "untrusted"]\nallowed_web_search_modes = []\n'
+        'allowed_approvals_reviewers = ["user"]\n',
+        'approval_policy = "never"\nweb_search = "live"\napprovals_reviewer = "auto_review"\n',
+    )
+    source = tmp_path / "etc" / "requirements.toml"
+    assert (config.approval_policy, config.web_search, config.approvals_reviewer) == ("on-request", "disabled", "user")
+    assert config.warnings[:3] == (
+        "Configured value for `approval_policy` is disallowed by requirements; falling back to required value "
+        "OnRequest. Details: invalid value for `approval_policy`: `Never` is not in the allowed set "
+        f"[OnRequest, UnlessTrusted] (set by {source})",
+        "Configured value for `approvals_reviewer` is disallowed by requirements; falling back to required value user. "
+        "Details: invalid value for `approvals_reviewer`: `GuardianSubagent` is not in the allowed set [User] "
+        f"(set by {source})",
+        "Configured value for `web_search_mode` is disallowed by requirements; falling back to required value "
+        "Disabled. Details: invalid value for `web_search_mode`: `Live` is not in the allowed set [Disabled] "
+        f"(set by {source})",
+    )
+    assert config.raw["approval_policy"] == "never"
+
+
+def test_the_first_allowed_policy_stands_in(load: Load) -> None:
+    assert load(
+        'allowed_approval_policies = ["untrusted", "on-request"]', 'approval_policy = "never"'
+    ).approval_policy == ("untrusted")
+
+
+def test_a_default_is_replaced_silently(load: Load) -> None:
+    config = load('allowed_approval_policies = ["never"]\nallowed_web_search_modes = []', "")
+    assert (config.approval_policy, config.web_search, config.warnings) == ("never", "disabled", ())
+
+
+def test_trust_decides_about_approvals(load: Load, tmp_path: Path) -> None:
+    untrusted = f'[projects."{tmp_path}"]\ntrust_level = "untrusted"\n'
+    config = load("", untrusted)
+    assert (config.approval_policy, config.sandbox_policy.type) == ("untrusted", "workspace-write")
+    config = load("", untrusted.replace("untrusted", "trusted"))
+    assert (config.approval_policy, config.sandbox_policy.type) == ("on-request", "workspace-write")
+    config = load("", "")
+    assert (config.approval_policy, config.sandbox_policy.type) == ("on-request", "read-only")
+
+
+def test_later_changes_are_refused() -> None:
+    made = parse('allowed_approval_policies = ["never"]')
+    made.check_approval_policy("never")
+    with pytest.raises(InvalidValue) as caught:
+        made.check_approval_policy("on-failure")
+    assert (caught.value.candidate, caught.value.allowed, caught.value.requirement_source) == (
+        "OnFailure",
+        "[Never]",
+        FILE,
+    )
