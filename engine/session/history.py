@@ -29,7 +29,7 @@ from engine.protocol.settings import TruncationPolicy
 from engine.protocol.truncation import scaled, truncate_output
 from engine.protocol.wire import JsonObject, UnknownVariant
 
-__all__ = ["History", "is_kept", "request_form"]
+__all__ = ["History", "Stored", "is_kept", "request_form"]
 
 IMAGE_OMITTED = "image content omitted because you do not support image input"
 ABORTED = "aborted"
@@ -53,6 +53,14 @@ def _truncated(item: ResponseItem, policy: TruncationPolicy) -> ResponseItem:
     return item
 
 
+@attrs.frozen
+class Stored:
+    """Items from a store, oldest first; `forms` where they were made beside them."""
+
+    items: Sequence[ResponseItem]
+    forms: Sequence[JsonObject] | None = None
+
+
 @attrs.define(eq=False)
 class History:
     """Items oldest first, and beside each the JSON value a request carries for it, made once.
@@ -62,7 +70,7 @@ class History:
 
     _items: list[ResponseItem] = attrs.field(factory=list, init=False)
     _forms: list[JsonObject | None] = attrs.field(factory=list, init=False)
-    _deferred: Callable[[], Iterable[ResponseItem]] | None = attrs.field(default=None, init=False)
+    _deferred: Callable[[], Stored] | None = attrs.field(default=None, init=False)
 
     @property
     def items(self) -> Sequence[ResponseItem]:
@@ -83,7 +91,7 @@ class History:
         self._items = list(items)
         self._forms = [None] * len(self._items)
 
-    def defer(self, load: Callable[[], Iterable[ResponseItem]]) -> None:
+    def defer(self, load: Callable[[], Stored]) -> None:
         """Starts over with what `load` will give; it is called once, by whoever looks first."""
         self.replace(())
         self._deferred = load
@@ -91,10 +99,11 @@ class History:
     def settle(self) -> None:
         """Puts what was deferred in front. Raises what that raises; it stays deferred then."""
         if self._deferred is not None:
-            stored = list(self._deferred())
+            stored = self._deferred()
             self._deferred = None
-            self._items[:0] = stored
-            self._forms[:0] = [None] * len(stored)
+            self._items[:0] = stored.items
+            forms: Sequence[JsonObject | None] | None = stored.forms
+            self._forms[:0] = forms or [None] * len(stored.items)
 
     def for_request(self, *, images: bool) -> list[JsonObject]:
         """The `input` of a request: every call has its output right after it, no output is without its call."""

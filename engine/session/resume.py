@@ -15,10 +15,11 @@ import trio
 
 from engine.errors import StoreError
 from engine.protocol.events import Warning
+from engine.session.history import Stored, request_form
 
 if TYPE_CHECKING:
     from engine.models.catalogue import ModelInfo
-    from engine.protocol.items import ResponseItem
+    from engine.protocol.wire import JsonObject
     from engine.rollout.reconstruction import Reconstruction
     from engine.session.core import SessionCore
     from engine.thread_store.interface import ThreadStore
@@ -35,31 +36,37 @@ class StoredPast:
         self._tail = tail
         self._policy = model.truncation_policy
         self._made: Reconstruction | None = None
+        self._forms: Sequence[JsonObject] | None = None
         self._mutex = threading.Lock()
 
-    def reconstruct(self) -> Reconstruction:
-        """Replays it, once. Blocks; any thread may call it. Raises `StoreError`."""
-        with self._mutex:
-            if self._made is None:
-                self._made = self._tail.reconstruct(self._policy)
-            return self._made
-
     async def ready(self) -> None:
-        """Makes `reconstruct` quick: what takes long happens on a worker thread. Raises `StoreError`.
+        """Makes `settle` quick: what takes long happens on a worker thread. Raises `StoreError`.
 
         Cancelling ends the wait, not the work; who waits next finds it done.
         """
-        if self._tail.heavy and self._made is None:
-            await trio.to_thread.run_sync(self.reconstruct, abandon_on_cancel=True)
+        if self._tail.heavy and self._forms is None:
+            await trio.to_thread.run_sync(self._prepare, abandon_on_cancel=True)
 
-    def settle(self, core: SessionCore) -> Sequence[ResponseItem]:
-        """Gives the history, and puts what is told with it into `core`."""
-        made = self.reconstruct()
+    def settle(self, core: SessionCore) -> Stored:
+        """Gives the history, and puts what is told with it into `core`. Raises `StoreError`."""
+        with self._mutex:
+            made = self._reconstruct()
         core.past = None
         core.reference = made.reference_context_item
         if core.usage is None:
             core.usage = self._tail.usage
-        return made.history
+        return Stored(made.history, self._forms)
+
+    def _prepare(self) -> None:
+        with self._mutex:
+            made = self._reconstruct()
+            if self._forms is None:
+                self._forms = [request_form(item) for item in made.history]
+
+    def _reconstruct(self) -> Reconstruction:
+        if self._made is None:
+            self._made = self._tail.reconstruct(self._policy)
+        return self._made
 
 
 def restore(core: SessionCore, tail: StoredTail, model: ModelInfo) -> str | None:

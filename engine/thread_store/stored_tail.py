@@ -62,7 +62,7 @@ class StoredTail(Protocol):
     def damaged(self) -> int: ...
 
     def reconstruct(self, policy: TruncationPolicy) -> Reconstruction:
-        """History and reference context (rollout.md 5). Blocks. Raises `StoreError`."""
+        """History and reference context (rollout.md 5), once. Blocks. Raises `StoreError`."""
 
     def close(self) -> None:
         """Lets go of what the tail holds open; `reconstruct` and counting may not work afterwards. Idempotent."""
@@ -84,7 +84,8 @@ class RolloutFileTail:
         self.path = str(path)
         self.meta = meta
         self._tail = tail
-        self._file: RolloutBytes | None = file
+        self._file: RolloutBytes | None = file  # until everything was read
+        self._replayed = False
         self._in_memory = tail.finished and tail.end - tail.start <= AT_ONCE
         self.heavy = not self._in_memory or tail.end - tail.start > LIGHT
         if self._in_memory:
@@ -95,8 +96,7 @@ class RolloutFileTail:
         self.generation: int | None = None
         if self._uncounted <= AT_ONCE:
             self.generation = self._count(file, 0, self._uncounted) + self._counted
-            if self._in_memory:
-                self._file = None
+            self._let_go_of_file()
 
     @property
     def thread_id(self) -> ThreadId:
@@ -126,15 +126,23 @@ class RolloutFileTail:
 
     def reconstruct(self, policy: TruncationPolicy) -> Reconstruction:
         """See `StoredTail`."""
-        if self._file is None and not self._in_memory:
+        if self._replayed or (self._file is None and not self._in_memory):
             raise StoreError(f"{self.path} is not open any more")
-        return self._tail.reconstruct(policy)
+        made = self._tail.reconstruct(policy)
+        self._tail.drop()
+        self._replayed = True
+        self._let_go_of_file()
+        return made
 
     def close(self) -> None:
         """See `StoredTail`. A history that is in memory stays."""
         self._file = None
         if not self._in_memory:
             self._tail.drop()
+
+    def _let_go_of_file(self) -> None:
+        if self.generation is not None and (self._in_memory or self._replayed):
+            self._file = None
 
     def count(
         self, checkpoint: Checkpoint | None, keep_going: Callable[[], bool] = lambda: True
@@ -151,9 +159,11 @@ class RolloutFileTail:
             offset, count = checkpoint.offset, checkpoint.count
         if offset > self._uncounted:
             self.generation = count + self._count(file, offset, self._tail.end, keep_going)
+            self._let_go_of_file()
             return self.generation, None
         count += self._count(file, offset, self._uncounted, keep_going)
         self.generation = count + self._counted
+        self._let_go_of_file()
         mark = file.read(max(0, self._uncounted - MARK_LENGTH), self._uncounted)
         return self.generation, Checkpoint(*file.identity, self._uncounted, count, mark)
 
