@@ -64,6 +64,9 @@ class Placeholders:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except PermissionError:
+            self.left_out.append(path)  # another user's, so nobody here can put anything in
+            return True
         except OSError as exc:
             raise _failure(path, exc) from exc
         try:

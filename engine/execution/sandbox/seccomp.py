@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Literal
 
 import attrs
@@ -81,7 +82,7 @@ _METADATA = (
 )
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Machine:
     """What a filter must know of an instruction set: its audit number and the numbers of its system calls."""
 
@@ -189,6 +190,7 @@ MACHINES: Mapping[str, Machine] = {
 }
 
 
+@cache
 def network_filter(kind: NetworkFilter, machine: Machine) -> bytes:
     """The filter of commands without network (`restricted`), or with none but a proxy (`proxy_routed`).
 
@@ -211,6 +213,7 @@ def network_filter(kind: NetworkFilter, machine: Machine) -> bytes:
     return _program(machine, blocks)
 
 
+@cache
 def metadata_filter(machine: Machine) -> bytes:
     """Refuses to change modes, owners, dates, attributes and flags of files, which Landlock leaves alone."""
     requests = [_never(machine, "ioctl", 1, request) for request in _FLAG_REQUESTS]

@@ -92,6 +92,21 @@ def test_where_nobody_can_create_anything_nothing_is_needed() -> None:
     assert (placeholders.left_out, placeholders.held) == (places, [])
 
 
+def test_that_of_another_user_is_left_to_that_user(place: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    held = made(place / ".git")
+    place.chmod(0o777)
+    os.seteuid(65534)
+    try:
+        other = made(place / ".git")
+        assert (other.held, other.left_out) == ([], [f"{place}/.git"])
+    finally:
+        os.seteuid(0)
+    held.release()
+    assert not (place / ".git").exists()
+
+
 def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
