@@ -125,13 +125,22 @@ class Appender:
         if not self._threads:
             return
         self._jobs.put(None)
+        try:
+            async with trio.open_nursery() as nursery:
+                # By a task of its own: Ctrl-C ends whatever the main task waits for, shielded or not.
+                nursery.start_soon(self._wait_until_over, grace)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None  # Ctrl-C, after all
+        finally:
+            if self._over.is_set():
+                for thread in self._threads:
+                    thread.join()
+            else:
+                log.error("the rollout writer did not finish within %g s; %d bytes may be lost", grace, self._queued)
+
+    async def _wait_until_over(self, grace: float) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):
             await self._over.wait()
-        if not self._over.is_set():
-            log.error("the rollout writer did not finish within %g s; %d bytes may be lost", grace, self._queued)
-            return
-        for thread in self._threads:
-            thread.join()
 
     # --- the hop -------------------------------------------------------------------------------
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,13 @@ from tests.sweeps.test_start_sweep import cancelled
 from tests.sweeps.test_turn_sweep import interrupted, run_cancelled
 
 Change = Callable[[ast.AsyncFunctionDef], None]
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    """What these mistakes leave behind must not show in later tests."""
+    yield
+    gc.collect()
 
 
 def broken(function: object, change: Change) -> object:

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -412,6 +413,28 @@ async def test_closing_is_not_cut_short_by_a_cancellation(tmp_path: Path) -> Non
             scope.cancel()
     assert len(texts(writer.path)) == 101
     assert our_threads() == []
+
+
+def test_closing_is_not_cut_short_by_ctrl_c(tmp_path: Path) -> None:
+    files = FaultyFiles()
+
+    async def press() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)  # a system task is protected, so the main task gets it
+        await trio.testing.wait_all_tasks_blocked()
+        files.gate.set()
+
+    async def host() -> None:
+        async with open_appender(files=files) as appender:
+            files.gate.clear()
+            writer_in(tmp_path, appender).append([telling("last words")])
+            trio.lowlevel.spawn_system_task(press)
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(host)
+    assert "rollout writer" not in {thread.name for thread in threading.enumerate()}
+    assert files.open_handles == set()
+    assert texts(tmp_path / "2025" / "01" / "a.jsonl") == ["meta", "last words"]
 
 
 def test_a_run_that_ends_without_closing_does_not_hang_the_thread(tmp_path: Path) -> None:
