@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -22,7 +25,15 @@ from engine.models.client import ResponsesClient
 
 __all__ = ["Snapshot", "differences", "inside", "outside"]
 
-OF_THE_ENGINE = ("rollout writer", "rollout sync", "engine.execution._link.Link.run")  # ended with the engine
+OF_THE_ENGINE = (
+    "rollout writer",
+    "rollout sync",
+    "thread index",
+    "thread index sweep",
+    "engine.execution._link.Link.run",
+)  # ended with the engine
+INDEX = "engine_index"
+THREAD_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 POLL_S = 0.0005
 OS_PATIENCE_S = 5.0  # worker threads and dying processes end by themselves; nothing of ours tells when
 
@@ -36,6 +47,7 @@ class Snapshot:
     processes: frozenset[int]
     listening: frozenset[str]
     files: Mapping[str, str]
+    rows: frozenset[str]
     tasks: Counter[str] = attrs.field(factory=Counter)
     live: frozenset[str] = frozenset()
     sessions: frozenset[str] = frozenset()
@@ -121,6 +133,7 @@ def _of_the_process(folders: Iterable[Path]) -> Snapshot:
         processes=frozenset(_descendants()),
         listening=frozenset(_listening()),
         files=dict(_files(folders)),
+        rows=frozenset(_rows(folders)),
     )
 
 
@@ -190,10 +203,23 @@ def _files(folders: Iterable[Path]) -> Iterable[tuple[str, str]]:
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             name = f"{folder.name}/{path.relative_to(folder)}"
+            if INDEX in path.name:
+                continue  # a cache; what counts are its rows
             if path.is_dir():
                 yield name, "a directory"
             else:
                 yield name, hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _rows(folders: Iterable[Path]) -> Iterable[str]:
+    """Threads that an index of threads knows, whatever its tables are."""
+    for folder in folders:
+        for path in folder.glob(f"{INDEX}.sqlite"):
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+                tables = database.execute("select name from sqlite_master where type = 'table'").fetchall()
+                for (table,) in tables:
+                    for row in database.execute(f'select * from "{table}"'):
+                        yield from (f"{table}: {value}" for value in row if THREAD_ID.fullmatch(str(value)))
 
 
 # --- what only the run and the engine know -----------------------------------------------------------------
