@@ -44,7 +44,10 @@ def main() -> None:
         restrict(handled, size, rules)
     for program in filters:
         install(program)
-    os.execvpe(argv[0], argv, env)
+    try:
+        os.execvpe(argv[0], argv, env)
+    except OSError as exc:
+        raise OSError(exc.errno, f"{os.fsdecode(argv[0])}: {exc.strerror}") from None
 
 
 def drop_capabilities() -> None:
@@ -83,5 +86,5 @@ def install(program: bytes) -> None:
 try:
     main()
 except Exception as exc:
-    sys.stderr.write(f"sandbox: {exc}\n")
+    sys.stderr.write(f"sandbox: {getattr(exc, 'strerror', None) or exc}\n")
     sys.exit(126)

@@ -117,7 +117,7 @@ def glob_expressions(glob: str) -> list[str]:
     """An absolute glob as regular expressions for whole paths, one per alternative (permissions.md 4.7)."""
     made = []
     for text in _alternatives(glob):
-        parts = [_component(part) for part in text.strip("/").split("/")]
+        parts = [_component(part) for part in text.split("/") if part]
         last = len(parts) - 1
         expressions = [
             f"/{part}" if part is not None else "(/[^/]+)*" if at < last else "/.+" for at, part in enumerate(parts)
