@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -220,6 +221,42 @@ def ctrl_c(*, stubborn: bool = False) -> Case:
     return case
 
 
+def steered(*, stubborn: bool = False) -> Case:
+    """More input at any time: it steers the turn or starts the next one, and is never lost or doubled."""
+
+    async def main(points: Points, story: Story, home: Path) -> str:
+        act = trio.Event()
+        outcomes: list[str] = []
+
+        async def say_more() -> None:
+            await act.wait()
+            more = await story.session.start_turn("one more thing")
+            outcomes.append("steered" if more.id == turns[0] else "started")
+            assert (await more.result()).final_message == "done"
+
+        turns: list[engine.TurnId] = []
+        with trio.fail_after(PATIENCE_S):
+            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                session = await story.start(opened)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(say_more)
+                    points.arm(act.set)
+                    turn = await session.start_turn("go")
+                    turns.append(turn.id)
+                    assert (await turn.result()).final_message == "done"
+                    points.disarm()
+                    act.set()
+                assert (await session.run("next")).final_message == "fine"
+                items = story.model.requests[-1].body["input"]
+                assert json.dumps(items).count("one more thing") == 1
+                check_request(story.model.requests[-1].body)
+                await session.aclose()
+                await check_history(opened, session)
+        return outcomes[0]
+
+    return told_from_outside(main, stubborn=stubborn)
+
+
 async def run_to_its_end(session: engine.Session) -> tuple[str, engine.TurnId | None]:
     """How the turn ended for its caller."""
     try:
@@ -280,6 +317,7 @@ CASES = {
     "session closed": session_closed,
     "engine closed": engine_closed,
     "ctrl-c": ctrl_c,
+    "steered": steered,
 }
 
 
