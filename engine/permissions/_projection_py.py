@@ -7,9 +7,9 @@ in `engine.permissions.projection`, which chooses between the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
-from engine.permissions.decision import Decision, RootFacts, Row
+from engine.permissions.decision import Decision, LegacyScan, RootFacts, Row
 from engine.protocol.paths import absolute_path, is_under, join
 from engine.protocol.profiles import (
     PROJECT_ROOTS_PREFIX,
@@ -21,7 +21,7 @@ from engine.protocol.profiles import (
     SpecialPath,
 )
 
-__all__ = ["IMPLEMENTATION", "CompiledPolicy", "LegacyScan", "legacy_scan", "materialize", "merge_entries"]
+__all__ = ["IMPLEMENTATION", "CompiledPolicy", "legacy_scan", "materialize", "merge_entries"]
 
 IMPLEMENTATION: Literal["c", "python"] = "python"
 
@@ -29,16 +29,6 @@ _NAMES: tuple[Access, ...] = ("read", "write", "none")
 _RANKS = {"read": 0, "write": 1, "none": 2}
 _WRITE = 1
 _NONE = 2
-
-
-class LegacyScan(NamedTuple):
-    """What the write entries of a policy amount to in the terms of legacy policies."""
-
-    workspace: bool
-    roots: tuple[str, ...]
-    root_write: bool
-    tmpdir: bool
-    slash_tmp: bool
 
 
 def materialize(entries: Sequence[FileSystemEntry], roots: Sequence[str]) -> tuple[FileSystemEntry, ...]:
@@ -167,7 +157,7 @@ class CompiledPolicy:
         nodes = [self._root]
         for position, (path, access, entry) in enumerate(self._rows):
             node = self._root
-            for part in path.split("/"):
+            for part in _text(path).split("/"):
                 if part:
                     node = _child(node, part, nodes)
             rank = _RANKS[access]
@@ -182,8 +172,8 @@ class CompiledPolicy:
                         metadata.metadata_depth = metadata.depth
         for node in nodes:
             _inherit(node, full_write)
-        self._cwd = self._walk(cwd, self._root, 0)
-        self._home = None if home is None else self._walk(absolute_path(home, cwd), self._root, 0)
+        self._cwd = self._walk(_text(cwd), self._root, 0)
+        self._home = None if home is None else self._walk(absolute_path(_text(home), cwd), self._root, 0)
 
     def can_read(self, path: str) -> bool:
         """Whether the policy lets this be read."""
@@ -232,8 +222,7 @@ class CompiledPolicy:
         )
 
     def _find(self, path: str) -> _Node:
-        if not isinstance(path, str):
-            raise TypeError(f"path: expected str, got {type(path).__name__}")
+        _text(path)
         if path[:1] == "/":
             return self._walk(path, self._root, 0)[0]
         if path[:1] == "~" and self._home is not None and (path == "~" or path[1] == "/"):
@@ -310,6 +299,12 @@ class CompiledPolicy:
 
 
 _OPEN = Decision(access="write", can_read=True, can_write=True, reason="open", entry=None, forbidden_metadata=None)
+
+
+def _text(path: str) -> str:
+    if not isinstance(path, str):
+        raise TypeError(f"path: expected str, got {type(path).__name__}")
+    return path
 
 
 def _carved_from(root: str, spellings: Sequence[str], path: str) -> str | None:

@@ -1,20 +1,30 @@
-"""What a compiled policy is made of and what it says of one path, and why."""
+"""What goes into the policy arithmetic and what comes out of it: the data both implementations share."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import attrs
 
 from engine.protocol.profiles import Access
 
-__all__ = ["Decision", "RootFacts", "Row"]
+__all__ = ["Decision", "LegacyScan", "RootFacts", "Row"]
 
 # A normal path, its access, and the position of the entry in the policy.
 Row = tuple[str, Access, int]
 
 # A writable root, what stays read-only below it, and the names that are protected in it.
 RootFacts = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+
+class LegacyScan(NamedTuple):
+    """What the write entries of a policy amount to in the terms of legacy policies."""
+
+    workspace: bool
+    roots: tuple[str, ...]
+    root_write: bool
+    tmpdir: bool
+    slash_tmp: bool
 
 
 @attrs.frozen

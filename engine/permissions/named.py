@@ -226,7 +226,7 @@ class _Compiling:
         """The text without one trailing `/**`, which says no more than the path itself."""
         self._warn(
             "unsupported_glob",
-            f"Filesystem glob `{shown}` with `{access}` access is not fully supported on this platform.",
+            f"Filesystem glob `{shown}` with `{access}` access: of globs, only a trailing `/**` can allow.",
         )
         plain = text.removesuffix(_ALL_BELOW)
         if not has_glob_characters(plain):

@@ -1,4 +1,4 @@
-"""Policy arithmetic on entries, and policies compiled for one directory.
+"""Policy arithmetic on entries, and policies compiled for one directory; compiled or pure, whichever runs.
 
 - `materialize(entries, roots)` puts one path or glob per root in the place of every workspace symbol, in root order,
   and copies the rest; without roots the symbols vanish (permissions.md 2.9).
@@ -12,24 +12,35 @@
   write the whole disk. Paths asked about are taken as text: relative ones from `cwd`, `~` from `home`, `.`, `..` and
   doubled slashes resolved lexically. `engine.permissions.access.compile_policy` makes one of a policy.
 
-Entries have canonical paths; nothing here looks at a disk.
+Entries have canonical paths; nothing here looks at a disk. Twins: `_speedups/projection.pyx` and
+`engine/permissions/_projection_py.py`.
 """
 
 from __future__ import annotations
 
-from engine.permissions._projection_py import (
-    IMPLEMENTATION,
-    CompiledPolicy,
-    LegacyScan,
-    legacy_scan,
-    materialize,
-    merge_entries,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.permissions._projection_py import (
+        IMPLEMENTATION,
+        CompiledPolicy,
+        legacy_scan,
+        materialize,
+        merge_entries,
+    )
+else:
+    from engine.accel import load_twin
+
+    _twin = load_twin("_speedups.projection", "engine.permissions._projection_py")
+    CompiledPolicy = _twin.CompiledPolicy
+    IMPLEMENTATION = _twin.IMPLEMENTATION
+    legacy_scan = _twin.legacy_scan
+    materialize = _twin.materialize
+    merge_entries = _twin.merge_entries
 
 __all__ = [
     "IMPLEMENTATION",
     "CompiledPolicy",
-    "LegacyScan",
     "legacy_scan",
     "materialize",
     "merge_entries",

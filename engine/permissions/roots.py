@@ -109,8 +109,16 @@ class Roots:
             self.unreadable_globs,
         )
 
+    @cached_property
+    def _seen(self) -> dict[str, str]:
+        return {}
+
     def _effective(self, path: str) -> str:
-        return effective(path, self.view)
+        # Every carve-out is asked about for every root.
+        found = self._seen.get(path)
+        if found is None:
+            found = self._seen[path] = effective(path, self.view)
+        return found
 
 
 def is_semantically_equivalent(

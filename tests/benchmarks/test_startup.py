@@ -25,6 +25,7 @@ SIZES = {
     "imports": 1,
     "scans": 1,
     "scan_mb": 1,
+    "permission_rounds": 1,
 }
 FIGURES = {
     "warm": {"warm.persistent", "warm.ephemeral", "step.session", "burst.persistent"},
@@ -33,6 +34,7 @@ FIGURES = {
     "memory": {"memory.session", "memory.after_turn"},
     "imports": {"import.trio", "import.engine", "import.used"},
     "scanner": {"scan.forward.pure", "scan.backward.pure"},
+    "permissions": {"permissions.query.pure", "permissions.apply.default", "permissions.apply.many"},
 }
 
 
