@@ -34,8 +34,8 @@ def is_marked(status: os.stat_result) -> bool:
     return bool(unmarked) and identity(status) in unmarked
 
 
-def is_placeholder(status: os.stat_result, path: str) -> bool:
-    """Whether a file or folder is one, and nobody put anything in."""
+def is_placeholder(status: os.stat_result, path: str | int) -> bool:
+    """Whether a file or folder, by its path or descriptor, is one, and nobody put anything in."""
     if not is_marked(status):
         return False
     if stat.S_ISREG(status.st_mode):
@@ -47,19 +47,23 @@ def is_placeholder(status: os.stat_result, path: str) -> bool:
         return True  # gone just now
 
 
-def release_placeholder(fd: int, path: bytes | str) -> None:
-    """Give up one hold on the placeholder behind `fd`, and remove it if nobody else has one. Closes `fd`."""
+def release_placeholder(fd: int, folder_fd: int, name: bytes | str) -> None:
+    """Give up one hold on the placeholder behind `fd`, and remove it if nobody else has one. Closes both.
+
+    It is the entry `name` of `folder_fd`: a path could lead somewhere else by now.
+    """
     import fcntl
 
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = os.lstat(path)
+        found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
         if identity(found) == identity(os.fstat(fd)):
             if stat.S_ISDIR(found.st_mode):
-                os.rmdir(path)
+                os.rmdir(name, dir_fd=folder_fd)
             elif found.st_size == 0:
-                os.unlink(path)
+                os.unlink(name, dir_fd=folder_fd)
     except OSError:
         pass  # somebody else holds it, somebody put something in, or it is gone
     finally:
         os.close(fd)
+        os.close(folder_fd)

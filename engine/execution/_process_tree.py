@@ -30,9 +30,9 @@ LABELS_PER_SCOPE = 1 << 24  # a scope is a multiple of this, a command's label l
 class Request:
     """What to start. `targets[i]` are the numbers that the i-th passed fd gets in the command, e.g. `b"1+2"`.
 
-    After those, one fd is passed for each of `kept`, a path: a placeholder that is released when nothing of the
-    command is left. `sealed`: it is to see device files that can't be changed. `own_session`: it makes a session of its
-    own, which is to control the terminal.
+    After those, two fds are passed for each of `kept`, a name: a placeholder that is released when nothing of the
+    command is left, and its folder. `sealed`: it is to see device files that can't be changed. `own_session`: it makes
+    a session of its own, which is to control the terminal.
     """
 
     __slots__ = ("argv", "cwd", "env", "kept", "own_session", "sealed", "targets", "tty")
@@ -190,7 +190,7 @@ class Command:
     def __init__(self, command_id: int, pid: int, label: int) -> None:
         self.id = command_id
         self.pid = pid
-        self.kept: list[tuple[int, bytes]] = []  # fds of placeholders, and where they are
+        self.kept: list[tuple[int, int, bytes]] = []  # placeholders: fd, fd of the folder, name in it
         self.labels = {label} if label else set[int]()
         self.sessions = {pid}
 

@@ -171,9 +171,9 @@ class Server:
     def _spawn(self, command_id: int, request: Request) -> None:
         # Sent with the first byte of their frame, so they are here already.
         count = len(request.targets)
-        fds, kept_fds = self._fds[:count], self._fds[count : count + len(request.kept)]
-        del self._fds[: count + len(request.kept)]
-        kept = list(zip(kept_fds, request.kept, strict=True))
+        fds, kept_fds = self._fds[:count], self._fds[count : count + 2 * len(request.kept)]
+        del self._fds[: count + 2 * len(request.kept)]
+        kept = list(zip(kept_fds[::2], kept_fds[1::2], request.kept, strict=True))
         try:
             command = self.platform.spawn(request, fds, command_id)
         except Failure as failure:
@@ -202,9 +202,9 @@ class Server:
                 self._forget(command_id)
 
 
-def _release(kept: list[tuple[int, bytes]]) -> None:
-    for fd, path in kept:
-        release_placeholder(fd, path)
+def _release(kept: list[tuple[int, int, bytes]]) -> None:
+    for fd, folder_fd, name in kept:
+        release_placeholder(fd, folder_fd, name)
 
 
 def serve(server: Server) -> None:

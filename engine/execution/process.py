@@ -67,7 +67,7 @@ class ExtraFiles:
     """
 
     fds: Mapping[int, int] = attrs.field(factory=dict)
-    kept: tuple[tuple[int, str], ...] = ()
+    kept: tuple[tuple[int, int, str], ...] = ()
     sealed_devices: bool = False
     own_session: bool = False
     kept_by_supervisor: bool = attrs.field(default=False, init=False)

@@ -170,7 +170,7 @@ async def open_supervisor(*, python: str | None = None) -> AsyncIterator[Supervi
 
 
 def _kept_fds(files: ExtraFiles) -> list[int]:
-    return [fd for fd, _ in files.kept]
+    return [fd for kept in files.kept for fd in kept[:2]]
 
 
 def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: ExtraFiles) -> tree.Request:
@@ -181,7 +181,7 @@ def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: Extra
             raise SpawnError(argv[0], errno.EINVAL, f"{name!r} is no name for an environment variable")
     if not all(0 <= number < tree.FIRST_FREE_FD for number in files.fds):
         raise SpawnError(argv[0], errno.EBADF, f"extra file descriptors can be numbers 0 to {tree.FIRST_FREE_FD - 1}")
-    if len(files.fds) + len(files.kept) > MAX_EXTRA_FDS:
+    if len(files.fds) + 2 * len(files.kept) > MAX_EXTRA_FDS:
         raise SpawnError(argv[0], errno.EMFILE, f"more than {MAX_EXTRA_FDS} extra file descriptors")
     try:
         request = tree.Request(
@@ -190,7 +190,7 @@ def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: Extra
             cwd=os.fsencode(cwd),
             argv=[os.fsencode(argument) for argument in argv],
             env=[os.fsencode(f"{name}={value}") for name, value in env.items()],
-            kept=[os.fsencode(path) for _, path in files.kept],
+            kept=[os.fsencode(name) for *_, name in files.kept],
             sealed=files.sealed_devices,
             own_session=files.own_session,
         )

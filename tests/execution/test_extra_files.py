@@ -33,15 +33,16 @@ def memory_file(content: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[tuple[int, str]]:
+def held(path: Path) -> Iterator[tuple[int, int, str]]:
     """A placeholder folder as the sandbox makes them."""
     path.mkdir(FOLDER_MODE)
-    fd = os.open(path, os.O_RDONLY)
+    fd, folder_fd = os.open(path, os.O_RDONLY), os.open(path.parent, os.O_PATH)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
-        yield fd, str(path)
+        yield fd, folder_fd, path.name
     finally:
         os.close(fd)
+        os.close(folder_fd)
 
 
 async def test_a_command_gets_them_under_their_numbers(supervisor: Supervisor) -> None:
@@ -161,16 +162,18 @@ async def test_the_last_one_removes_it(supervisor: Supervisor, tmp_path: Path) -
     path = tmp_path / "missing"
     with held(path) as kept:
         other = os.open(path, os.O_RDONLY)  # as somebody else has it
+        folder = os.dup(kept[1])
         fcntl.flock(other, fcntl.LOCK_SH)
         await run_command(supervisor, ["true"], cwd="/", env=environment(), files=ExtraFiles(kept=(kept,)))
     try:
         assert path.is_dir()
         await run_command(
-            supervisor, ["true"], cwd="/", env=environment(), files=ExtraFiles(kept=((other, str(path)),))
+            supervisor, ["true"], cwd="/", env=environment(), files=ExtraFiles(kept=((other, folder, path.name),))
         )
         assert not path.exists()
     finally:
         os.close(other)
+        os.close(folder)
 
 
 async def test_what_somebody_put_in_is_left_alone(supervisor: Supervisor, tmp_path: Path) -> None:

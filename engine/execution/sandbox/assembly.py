@@ -13,15 +13,19 @@ from engine.execution._link import interpreter
 from engine.execution.process import ExtraFiles
 from engine.execution.sandbox import bubblewrap
 from engine.execution.sandbox.capability import ARGUMENTS_FD, FILTER_FD, FIRST_PLACE_FD, Capability, Launcher
+from engine.execution.sandbox.disk import ObservedDisk
 from engine.execution.sandbox.errors import SandboxPolicyError, SandboxUnavailable
 from engine.execution.sandbox.landlock import encode_stage, stage_source
 from engine.execution.sandbox.layout import Layout
 from engine.execution.sandbox.memory_files import open_memory_file
 from engine.execution.sandbox.placeholders import Placeholders
 from engine.execution.sandbox.plans import Enforcement, Plan
+from engine.execution.sandbox.resolving import Resolver
 from engine.execution.sandbox.seccomp import network_filter
 from engine.execution.sandbox.steady import open_steady
 from engine.execution.supervisor import MAX_EXTRA_FDS
+from engine.permissions.view import DiskView
+from engine.protocol.paths import normal_path
 from engine.protocol.profiles import NetworkAccess
 
 __all__ = ["Assembly", "SandboxedCommand"]
@@ -132,7 +136,12 @@ class Assembly:
                         path=mount.path,
                     )
                 number = found[mount.path] = FIRST_PLACE_FD + len(found)
-                fds[number] = open_steady(mount.path)
+                try:
+                    fds[number] = open_steady(mount.path)
+                except PermissionError as exc:
+                    raise SandboxPolicyError(
+                        f"cannot enforce sandbox: {mount.path}: {exc.strerror}", path=mount.path
+                    ) from exc
         return found
 
     def _arguments(
@@ -156,7 +165,7 @@ class Assembly:
                 ),
                 *bubblewrap.session_arguments(network=not restricted),
             ]
-        canonical = os.path.realpath(self.cwd)
+        canonical = Resolver(ObservedDisk(DiskView())).resolve(normal_path(self.cwd)).path
         if canonical != self.cwd:
             arguments += ("--chdir", canonical)
         if restricted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -14,10 +13,11 @@ from engine.execution.sandbox.errors import SandboxUnavailable
 from engine.execution.sandbox.globs import expand_globs
 from engine.execution.sandbox.landlock import Rule, landlock_rules
 from engine.execution.sandbox.layout import Layout, arrange
-from engine.execution.sandbox.resolving import is_below
+from engine.execution.sandbox.resolving import Resolver, is_below
 from engine.execution.sandbox.rules import FileSystemRules, file_system_rules
 from engine.execution.sandbox.seatbelt import SeatbeltProfile, seatbelt_profile
 from engine.permissions.view import DiskView
+from engine.protocol.paths import normal_path
 from engine.protocol.profiles import FileSystemSandboxPolicy, NetworkAccess
 
 __all__ = ["Enforcement", "Plan", "PolicyInPlace", "make_plan"]
@@ -71,7 +71,7 @@ def make_plan(
         raise SandboxUnavailable(f"there is no sandbox for {capability.system}")
     if capability.machine is None:
         raise SandboxUnavailable(capability.why_no_launcher())
-    trusted = _trusted(capability.usable_launchers, rules, request.cwd)
+    trusted = _trusted(capability.usable_launchers, rules, request.cwd, Resolver(disk))
     launcher = trusted[0] if trusted else None
     if rules.full_write:
         return Plan(disk, "bubblewrap" if launcher else "landlock", launcher=launcher)
@@ -97,13 +97,16 @@ def make_plan(
         ) from None
 
 
-def _trusted(launchers: Sequence[Launcher], rules: FileSystemRules, policy_cwd: str) -> list[Launcher]:
+def _trusted(
+    launchers: Sequence[Launcher], rules: FileSystemRules, policy_cwd: str, resolver: Resolver
+) -> list[Launcher]:
     """Those that are in no place where commands or a checkout could have put them; else the last resort.
 
     The last resort is the one of the Python package, which is trusted as the engine's own files are; it is kept from
     being written from now on. Raises `SandboxUnavailable` when there are launchers, but none can be trusted.
     """
-    places = {os.path.realpath(policy_cwd), *(os.path.realpath(root.root) for root in rules.writable)} - {"/"}
+    names = [normal_path(policy_cwd), *(root.root for root in rules.writable)]
+    places = {resolver.resolve(name).path for name in names} - {"/"}
     trusted = [launcher for launcher in launchers if not any(is_below(launcher.path, place) for place in places)]
     trusted += (launcher for launcher in launchers if launcher.origin == "bundled" and launcher not in trusted)
     if launchers and not trusted:

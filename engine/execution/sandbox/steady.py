@@ -12,18 +12,22 @@ __all__ = ["open_steady"]
 
 
 def open_steady(path: str) -> int:
-    """A descriptor of what is at `path`, with no link anywhere on the way. Raises `SandboxPolicyError`.
+    """A descriptor of what is at `path`, with no link anywhere on the way.
 
     The path had none when the plan was made; if it has one now, somebody is trying to get something else mounted.
+    Raises `SandboxPolicyError` then, and `PermissionError` where we may not look.
     """
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open("/", flags)
     try:
-        for name in path.strip("/").split("/"):
+        for name in filter(None, path.split("/")):
             above, fd = fd, os.open(name, flags, dir_fd=fd)
             os.close(above)
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    except PermissionError:
+        os.close(fd)
+        raise
     except OSError as exc:
         os.close(fd)
         raise SandboxPolicyError(

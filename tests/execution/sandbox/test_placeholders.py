@@ -86,10 +86,27 @@ def test_something_else_in_its_place_is_an_error(tmp_path: Path) -> None:
 
 def test_where_nobody_can_create_anything_nothing_is_needed() -> None:
     placeholders = Placeholders()
-    places = ["/proc/.git", "/no/such/folder/.git", "/etc/hosts/.git"]
-    for place in places:
-        placeholders.make(place, is_folder=True)
-    assert (placeholders.left_out, placeholders.held) == (places, [])
+    placeholders.make("/proc/.git", is_folder=True)
+    assert (placeholders.left_out, placeholders.held) == (["/proc/.git"], [])
+
+
+def test_a_link_on_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("other")
+    for path in ("link/.git", "missing/.git"):
+        with pytest.raises(SandboxPolicyError, match="changed while"):
+            made(tmp_path / path)
+    assert os.listdir(tmp_path / "other") == []
+
+
+def test_it_is_removed_from_its_folder_wherever_that_is(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    held = made(tmp_path / "folder" / ".git")
+    (tmp_path / "folder").rename(tmp_path / "elsewhere")
+    (tmp_path / "folder" / ".git").mkdir(parents=True)
+    held.release()
+    assert os.listdir(tmp_path / "elsewhere") == []
+    assert os.listdir(tmp_path / "folder") == [".git"]
 
 
 def test_that_of_another_user_is_left_to_that_user(place: Path) -> None:
@@ -108,7 +125,7 @@ def test_that_of_another_user_is_left_to_that_user(place: Path) -> None:
 
 
 def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "mkdir", full)
