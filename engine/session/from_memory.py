@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from engine.errors import StoreError
 from engine.protocol.events import TaskStarted, TokenCount, UserMessage
 from engine.protocol.items import Message, ResponseItem
 from engine.protocol.rollout_items import Compacted, EventLine, ResponseLine, RolloutItem
@@ -22,7 +23,10 @@ __all__ = ["items_from_memory"]
 
 def items_from_memory(core: SessionCore) -> list[RolloutItem]:
     """Everything of the session's thread but its meta, oldest first."""
-    history = core.history.items
+    try:
+        history = core.history.items
+    except StoreError:  # what was not read yet of a resumed thread went with its file
+        history = core.history.own_items
     items = _compacted(history, core.generation) if core.generation else _plain(history)
     if core.usage is not None:
         items.append(EventLine(TokenCount(core.usage, core.rate_limits)))

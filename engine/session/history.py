@@ -78,6 +78,11 @@ class History:
         self.settle()
         return self._items
 
+    @property
+    def own_items(self) -> Sequence[ResponseItem]:
+        """The items that are here, without what is still deferred."""
+        return self._items
+
     def record(self, items: Iterable[ResponseItem], policy: TruncationPolicy) -> list[ResponseItem]:
         """Adds what belongs into the history; returns it as it was stored (tool outputs truncated)."""
         kept = [_truncated(item, policy) for item in items if is_kept(item)]
