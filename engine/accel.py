@@ -16,6 +16,8 @@ __all__ = ["Implementation", "implementation", "load_twin", "pure_python_forced"
 
 Implementation = Literal["c", "python"]
 
+COMPILED = ("_speedups.scan", "_speedups.projection")
+
 
 def pure_python_forced() -> bool:
     """Whether the environment forbids compiled modules."""
@@ -23,8 +25,12 @@ def pure_python_forced() -> bool:
 
 
 def compiled_available() -> bool:
-    """Whether the compiled modules were built; looks for the file, imports nothing."""
-    spec = importlib.util.find_spec("_speedups.scan")
+    """Whether all compiled modules were built, for a process uses all or none; looks for files, imports nothing."""
+    return all(map(_is_built, COMPILED))
+
+
+def _is_built(module: str) -> bool:
+    spec = importlib.util.find_spec(module)
     return spec is not None and spec.origin is not None and not spec.origin.endswith((".py", ".pyx"))
 
 
