@@ -106,7 +106,11 @@ class SessionCore:
         if not submission.reply.arrived():
             submission.reply.fail(InvalidRequest("the request was withdrawn"))
         elif self.active is not None and self.active.id == TurnId(submission.id):
-            self.request_interrupt()
+            self.request_interrupt(self.active.id)
+        else:
+            for running in self.beside:
+                if running is submission.reply.value:
+                    running.scope.cancel(reason="its caller was cancelled")
 
     def check_running(self) -> None:
         """Raises `SessionCrashed` or `SessionClosed` where the session takes no more."""
@@ -115,13 +119,14 @@ class SessionCore:
         if self.closing or self.closed.is_set():
             raise SessionClosed("the session is closed; start or resume one to go on")
 
-    def request_interrupt(self) -> None:
-        """Asks for an interrupt from inside a tool; the turn is cancelled soon after."""
+    def request_interrupt(self, turn_id: TurnId | None = None) -> None:
+        """Asks for an interrupt without waiting; the turn (with `turn_id`, only that one) is aborted soon after."""
         try:
-            self._send.send_nowait(Submission(Interrupt()))
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            if self.active is not None:
-                self.active.scope.cancel(reason="the user aborted")
+            self._send.send_nowait(Submission(Interrupt(turn_id)))
+        except trio.WouldBlock:
+            self.ward.start_soon("interrupt", self.abort, "interrupted")  # past a full queue
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the session is over, and the turn with it
 
     def model_slug(self) -> str:
         """The model later turns use."""
@@ -197,6 +202,8 @@ class SessionCore:
             self.active.pending.append(op.input)
             return self.active
         await self.abort("replaced")
+        if submission.reply.arrived():
+            raise InvalidRequest("the request was withdrawn")
         turn = make_turn(self, submission, op.input, model_info)
         turn.output_schema = op.update.output_schema if op.update is not None else None
         self._start(turn, submission)

@@ -188,10 +188,25 @@ class Session:
         return Turn._of(run, stream)
 
     async def run_shell(self, command: str) -> TurnResult:
-        """Runs a command of the user's own, unsandboxed; the model sees its result with the next request."""
-        run = await _submit(self._core, RunShell(command))
-        assert isinstance(run, TurnRun)
-        return await run.result.wait()
+        """Runs a command of the user's own, unsandboxed; the model sees its result with the next request.
+
+        Being cancelled kills it, with all that it started (bounded by the engine's grace).
+        """
+        core = self._core
+        submission = Submission(RunShell(command))
+        try:
+            run = await _answer(core, submission)
+            assert isinstance(run, TurnRun)
+            return await run.result.wait()
+        finally:
+            core.withdraw(submission)
+            run = submission.reply.value
+            if isinstance(run, TurnRun) and not run.over:
+                with trio.move_on_after(core.services.grace, shield=True):
+                    try:
+                        await run.result.wait()
+                    except EngineError:
+                        pass  # it is over
 
     def events(
         self, *, buffer: int = 1024, overflow: Literal["end", "merge_deltas"] = "end"
@@ -273,6 +288,9 @@ class Session:
 
 
 async def _submit(core: SessionCore, op: Op) -> object:
-    submission = Submission(op)
+    return await _answer(core, Submission(op))
+
+
+async def _answer(core: SessionCore, submission: Submission) -> object:
     await core.submit(submission)
     return await submission.reply.wait()

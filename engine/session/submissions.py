@@ -39,6 +39,11 @@ class Reply(Generic[T]):
             self._error = error
             self._arrived.set()
 
+    @property
+    def value(self) -> T | None:
+        """The value, if it is there."""
+        return self._value
+
     def arrived(self) -> bool:
         """Whether it was answered."""
         return self._arrived.is_set()

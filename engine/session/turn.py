@@ -287,7 +287,7 @@ class TurnRun:
     async def _end(self) -> None:
         await self._drain_pending()
         problem = await self.core.flush_quietly()
-        await self._drain_pending()  # what came meanwhile has steered this turn: it is recorded, and answered by the next
+        await self._drain_pending()  # what came meanwhile has steered this turn: recorded now, answered by the next
         if problem is not None:
             self.emit(
                 Warning(f"Failed to save the conversation transcript; Codex will continue retrying. Error: {problem}")

@@ -25,6 +25,7 @@ ABORTED = "command aborted by user"
 async def run_user_shell(turn: TurnRun, command: str, host: TurnRun | None) -> None:
     """Runs `command`: as a turn of its own, or beside the active turn `host`, which then gets the result."""
     began = time.perf_counter()
+    handed_over = False
     try:
         with turn.scope:
             if host is None:
@@ -36,12 +37,14 @@ async def run_user_shell(turn: TurnRun, command: str, host: TurnRun | None) -> N
                     )
                 )
             _hand_over(turn, host, await _run(turn, command))
+            handed_over = True
             if host is None:
                 await turn.core.flush_quietly()
                 turn.emit(TaskComplete(turn.id, completed_at=int(time.time()), duration_ms=turn.duration_ms()))
             turn.conclude_ok()
         if turn.scope.cancelled_caught:
-            _hand_over(turn, host, _fragment(command, -1, time.perf_counter() - began, ABORTED))
+            if not handed_over:
+                _hand_over(turn, host, _fragment(command, -1, time.perf_counter() - began, ABORTED))
             if host is not None:
                 turn.conclude(TurnInterrupted("interrupted"))
     finally:

@@ -64,8 +64,8 @@ class Busy:
 
         @engine.tool()
         async def slow() -> str:
-            await trio.sleep_forever()
-            return ""
+            await trio.Event().wait()
+            return "never"
 
         self.idle = await opened.start_session(self.settings())
         await self.idle.run("next")
