@@ -26,17 +26,19 @@ class Budget:
 
     @classmethod
     def parse(cls, name: str, table: Mapping[str, object]) -> Budget:
-        """A table with one key: `at_most`, `at_most_times_peer` or `at_least_times_peer`. Raises `ValueError`."""
+        """A table with one key: `at_most` or `at_least`, maybe with `_times_peer`. Raises `ValueError`."""
         if len(table) == 1:
             [(key, limit)] = table.items()
             if isinstance(limit, int | float) and limit > 0:
                 if key == "at_most":
                     return cls("at_most", limit, times_peer=False)
+                if key == "at_least":
+                    return cls("at_least", limit, times_peer=False)
                 if key == "at_most_times_peer":
                     return cls("at_most", limit, times_peer=True)
                 if key == "at_least_times_peer":
                     return cls("at_least", limit, times_peer=True)
-        raise ValueError(f"budget {name!r}: one of at_most, at_most_times_peer, at_least_times_peer, not {table!r}")
+        raise ValueError(f"budget {name!r}: at_most or at_least, maybe with _times_peer, not {table!r}")
 
     def text(self, unit: str) -> str:
         """As the table shows it."""

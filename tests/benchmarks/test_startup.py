@@ -26,14 +26,19 @@ SIZES = {
     "scans": 1,
     "scan_mb": 1,
     "permission_rounds": 1,
+    "resumes": 1,
+    "resume_thread_mb": 1,
+    "resume_small_mb": 1,
+    "resume_large_mb": 2,
 }
 FIGURES = {
     "warm": {"warm.persistent", "warm.ephemeral", "step.session", "burst.persistent"},
     "turns": {"turn.answer", "turn.shell", "turn.shell.tool", "turn.answer.scripted", "turn.shell.scripted"},
     "cold": {"cold.exec.module", "cold.turn.module", "cold.help.module", "cold.python"},
     "memory": {"memory.session", "memory.after_turn"},
+    "resume": {"resume.compacted", "resume.uncompacted.turn", "resume.growth", "resume.memory.growth"},
     "imports": {"import.trio", "import.engine", "import.used"},
-    "scanner": {"scan.forward.pure", "scan.backward.pure"},
+    "scanner": {"scan.forward.pure", "scan.backward.pure", "scan.count.pure", "scan.marks.pure"},
     "permissions": {"permissions.query.pure", "permissions.apply.default", "permissions.apply.many"},
 }
 
