@@ -1,6 +1,6 @@
 """The engine: opens what sessions share, starts and resumes sessions, and closes everything in the right order.
 
-Services are nested around their users: the appender outside, so that the last flush of a session always finds it, then
+Services are nested around their users: the store outside, so that the last flush of a session always finds it, then
 the supervisor of processes, then the sessions.
 """
 
@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
@@ -35,10 +35,9 @@ from engine.session.settings import SessionSettings, SettingsUpdate
 from engine.session.startup import StartRequest, Step, start_session
 from engine.session.steps import GRAPH
 from engine.session.ward import collapse
-from engine.thread_store.appender import open_appender
 from engine.thread_store.installation import resolve_installation_id
 from engine.thread_store.interface import ThreadQuery
-from engine.thread_store.local import LocalThreadStore
+from engine.thread_store.local import open_local_store
 from engine.tools.approvals import Approver, refuse
 from engine.tools.functions import Tool
 
@@ -343,15 +342,18 @@ async def _services(
             except Exception:
                 logger.exception("on_crash failed")
 
+    opening: AbstractAsyncContextManager[ThreadStore] = (
+        open_local_store(folder, durability=base.durability, grace=grace) if store is None else nullcontext(store)
+    )
     async with (
-        open_appender(durability=base.durability, grace=grace) as appender,
+        opening as threads,
         open_supervisor() as supervisor,
         ModelPool(model, home=folder, env=environment, api_key=api_key, version=__version__) as models,
     ):
         yield Services(
             home=folder,
             environment=environment,
-            store=store if store is not None else LocalThreadStore(folder, appender),
+            store=threads,
             supervisor=supervisor,
             grace=grace,
             config_for=configurations.get,

@@ -232,7 +232,7 @@ class Appender:
         writer.exists = outcome.exists
         writer.error = error
         if writer.unsynced is None:
-            writer.written = outcome.written
+            writer.stored(outcome.written)
         grown = outcome.seen > writer.acknowledged
         writer.acknowledged = outcome.seen
         try:
@@ -240,6 +240,8 @@ class Appender:
                 writer.tell(RESTORED.format(path=writer.path))
             if recovered and not writer.dropped:
                 writer.tell(RECOVERED.format(path=writer.path))
+            if outcome.over:
+                writer.over()
             if grown:
                 writer.notify()
         finally:

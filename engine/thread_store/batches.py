@@ -66,6 +66,7 @@ class Outcome:
     """How a writer stands after a batch. `freed` bytes left the queue; `unsynced` paths were written and not synced.
 
     `lost`: its file is gone and it waits to be written anew from memory. `restored`: the file was gone and is back.
+    `over`: the file was given back, or removed.
     """
 
     writer: RolloutWriter
@@ -79,6 +80,7 @@ class Outcome:
     sync_failed: bool = False
     lost: bool = False
     restored: bool = False
+    over: bool = False
 
 
 @attrs.define(eq=False)
@@ -181,7 +183,9 @@ class BatchWriter:
                 writer.release_lock()
         barriers, file.barriers = file.barriers, []
         file.answered = file.seen
-        return self._outcome(file, barriers, file.seen, error)
+        outcome = self._outcome(file, barriers, file.seen, error)
+        outcome.over = error is None and (writer.dropped or Verb.CLOSE in verbs)
+        return outcome
 
     def _outcome(
         self, file: RolloutFile, barriers: list[Barrier], seen: int, error: StoreError | None, *, lost: bool = False

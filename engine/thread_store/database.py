@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final
 import attrs
 import trio
 
+from engine.thread_store.ending import wait_for_end
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -31,6 +33,7 @@ BUSY_WAIT = 1.0  # seconds SQLite itself waits for a lock
 TRIES = 5  # and how often that is tried
 PAUSES = (0.01, 0.05, 0.1, 0.2)  # seconds between tries
 SICK_FOR = 5.0  # seconds until a database that can't be had is tried again
+GATHERED = 0.25  # seconds that writes wait for others, so that a turn is not disturbed by its own index
 LARGEST_BATCH = 500  # writes in one transaction
 
 # Primary result codes of SQLite.
@@ -46,10 +49,12 @@ class DatabaseUnavailable(Exception):
 
 @attrs.define(eq=False)
 class _Job(Generic[T]):
-    """Something to do with the connection. With `done`, somebody waits for it; else it is a write among others."""
+    """Something to do with the connection. With `done`, somebody waits for it; else it is a write among others, which
+    is left out if it is not `needed` any more when its time comes."""
 
     work: Callable[[sqlite3.Connection], T]
     done: Callable[[T | None, Exception | None], None] | None = None
+    needed: Callable[[], bool] = lambda: True
 
 
 @final
@@ -81,9 +86,9 @@ class Database:
         """Whether the thread runs."""
         return self._thread is not None
 
-    def post(self, work: Callable[[sqlite3.Connection], object]) -> None:
+    def post(self, work: Callable[[sqlite3.Connection], object], needed: Callable[[], bool] = lambda: True) -> None:
         """Does a write, soon, in one transaction with others. Never waits; raises nothing."""
-        self._send(_Job(work))
+        self._send(_Job(work, needed=needed))
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """The result of `work`, which may be done more than once if others hold the lock. Cancelling drops the result.
@@ -125,12 +130,13 @@ class Database:
         if thread is None:
             return
         self._jobs.put(None)
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._over.wait, grace)
-        if self._over.is_set():
-            thread.join()
-        else:
-            log.error("the thread index did not close within %g s", grace)
+        try:
+            await wait_for_end(self._over, grace)
+        finally:
+            if self._over.is_set():
+                thread.join()
+            else:
+                log.error("the thread index did not close within %g s", grace)
 
     # --- handing over ----------------------------------------------------------------------------
 
@@ -151,29 +157,32 @@ class Database:
     # --- the thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        waiting: list[_Job[object]] = []
-        going_on = True
-        while going_on:
-            job = self._jobs.get()
-            while job is not None:
-                if job.done is None:
-                    waiting.append(job)
-                else:
-                    self._write(waiting)
-                    self._answer(job)
-                if len(waiting) >= LARGEST_BATCH:
-                    self._write(waiting)
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                going_on = False
-            self._write(waiting)
+        waiting: list[_Job[object]] = []  # writes; they are done together, or before somebody's turn
+        due = 0.0
+        while True:
+            try:
+                job = self._jobs.get(timeout=max(0.0, due - time.monotonic()) if waiting else None)
+            except queue.Empty:
+                self._write(waiting)
+                continue
+            if job is None:
+                break
+            if job.done is not None:
+                self._write(waiting)
+                self._answer(job)
+                continue
+            if not waiting:
+                due = time.monotonic() + GATHERED
+            waiting.append(job)
+            if len(waiting) >= LARGEST_BATCH:
+                self._write(waiting)
+        self._write(waiting)
         self._disconnect()
         self._over.set()
 
-    def _write(self, jobs: list[_Job[object]]) -> None:
+    def _write(self, waiting: list[_Job[object]]) -> None:
+        jobs = [job for job in waiting if job.needed()]
+        waiting.clear()
         if not jobs:
             return
 
@@ -195,7 +204,6 @@ class Database:
         except Exception:
             self.missed = True
             log.exception("a write to the thread index failed")
-        jobs.clear()
 
     def _answer(self, job: _Job[object]) -> None:
         assert job.done is not None

@@ -24,17 +24,18 @@ from engine.protocol.wire import JsonObject, UnknownVariant
 from engine.rollout.summary import IMAGE_PREVIEW, preview_of
 from engine.thread_store.interface import SPAWN_EDGE, EdgeStatus, SpawnEdge, StoredThread
 
-__all__ = ["RELEVANT_EVENTS", "Facts", "edge_of", "may_matter", "parse_time", "spawned_by"]
+__all__ = ["RELEVANT_EVENTS", "Facts", "edge_of", "is_news", "parse_time", "spawned_by"]
 
 GOAL_EVENT = "thread_goal_updated"
 LONGEST = 10_000  # characters of a message that a listing keeps
 RELEVANT_EVENTS = frozenset({UserMessage.type, TokenCount.type, ItemCompleted.type, GOAL_EVENT})
+_NEWS = RELEVANT_EVENTS - {TokenCount.type}
 
 
-def may_matter(item: RolloutItem) -> bool:
-    """Whether an item can change any fact; quick."""
+def is_news(item: RolloutItem) -> bool:
+    """Whether an item may change what a listing shows, but for how much was used; quick."""
     if isinstance(item, EventLine):
-        return item.msg.type in RELEVANT_EVENTS
+        return item.msg.type in _NEWS
     return isinstance(item, SessionMeta | TurnContext)
 
 

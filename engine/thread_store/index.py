@@ -66,10 +66,10 @@ class ThreadIndex:
         self.home = Path(home)
         self._database = Database(f"{home}/{INDEX_FILE}", prepare, opened=self._opened)
         self._sweep = Sweep(self.home, self._database, swept=self._opened)
+        self._touched: set[str] = set()  # paths that wait to be looked at
         # Of the database's thread:
         self._names = ThreadNames(home)
         self._folders: dict[str, int] = {}  # times of folders whose files are all known
-        self._queued: set[str] = set()
 
     @property
     def progress(self) -> IndexProgress:
@@ -78,8 +78,10 @@ class ThreadIndex:
 
     async def aclose(self, grace: float = 10.0) -> None:
         """Stops the sweep, writes what was handed in, joins the threads. Idempotent."""
-        await self._sweep.aclose(grace)
-        await self._database.aclose(grace)
+        try:
+            await self._sweep.aclose(grace)
+        finally:
+            await self._database.aclose(grace)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -136,14 +138,21 @@ class ThreadIndex:
 
     def touch(self, path: str) -> None:
         """A rollout has changed: its row is brought up to date, soon. Costs no more if it is told often."""
-        if path not in self._queued:
-            self._queued.add(path)
+        if path not in self._touched:
+            self._touched.add(path)
 
             def look(connection: sqlite3.Connection) -> None:
-                self._queued.discard(path)
+                self._touched.discard(path)
                 self._look_at(connection, path)
 
-            self._database.post(look)
+            self._database.post(look, needed=lambda: path in self._touched)
+
+    def untouch(self, path: str) -> None:
+        """A rollout was taken back as if it had never been."""
+        if path in self._touched:
+            self._touched.discard(path)
+        elif self._database.started:
+            self.removed(path)
 
     def moved(self, old: str, new: str) -> None:
         """A rollout has another place."""

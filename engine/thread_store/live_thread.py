@@ -29,6 +29,13 @@ class ThreadWriter(Protocol):
     exists: bool
     error: StoreError | None
 
+    @property
+    def path(self) -> str | None:
+        """The file, if there is one."""
+
+    def moved_to(self, path: str) -> None:
+        """The file has another place."""
+
     def append(self, items: Sequence[RolloutItem]) -> None:
         """Queues items that are kept; never waits."""
 
@@ -67,7 +74,7 @@ class LiveThread:
     After `shutdown` or `discard` every call that needs the writer raises `ThreadNotFound`.
     """
 
-    __slots__ = ("_closed", "_release", "_writer", "mode", "resumed", "rollout_path", "thread_id")
+    __slots__ = ("_closed", "_release", "_writer", "mode", "resumed", "thread_id")
 
     def __init__(
         self,
@@ -76,16 +83,23 @@ class LiveThread:
         writer: ThreadWriter,
         release: Callable[[LiveThread], None],
         *,
-        rollout_path: str | None,
         resumed: bool,
     ) -> None:
         self.thread_id = thread_id
         self.mode: PersistenceMode = mode
-        self.rollout_path = rollout_path
         self.resumed = resumed
         self._writer = writer
         self._release = release
         self._closed = False
+
+    @property
+    def rollout_path(self) -> str | None:
+        """The file of the thread, if it has one; it follows where the thread is archived."""
+        return self._writer.path
+
+    def moved_to(self, path: str) -> None:
+        """The store has given the file another place."""
+        self._writer.moved_to(path)
 
     @property
     def closed(self) -> bool:

@@ -21,7 +21,7 @@ from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import parse_rollout_name, rollout_path
 from engine.rollout.policy import PersistenceMode
 from engine.thread_store.appender import Appender, Durability
-from engine.thread_store.changes import not_found
+from engine.thread_store.changes import archived_thread, not_found
 from engine.thread_store.checkpoints import Checkpoints
 from engine.thread_store.facts import is_news
 from engine.thread_store.files import FileOperations, FileStatus
@@ -74,11 +74,11 @@ class LocalThreadStore(LocalThreads):
         self._checkpoints = index if checkpoints is None else checkpoints
         self._live: dict[ThreadId, LiveThread | None] = {}  # `None`: being resumed right now
 
-    async def aclose(self) -> None:
+    async def aclose(self, grace: float = 10.0) -> None:
         """Lets go of everything the store holds; call it after the appender has ended. Idempotent."""
         self.locks.close()
         if self.index is not None:
-            await self.index.aclose()
+            await self.index.aclose(grace)
 
     def live_threads(self) -> tuple[ThreadId, ...]:
         """The threads that have a live writer; for tests and diagnosis."""
@@ -252,8 +252,10 @@ class _IndexTouch:
             self._index.touch(self._writer.path)
 
     def over(self) -> None:
-        """See `WriteWatcher`. The file may be gone now."""
-        if self._last or self._writer.owns_file:
+        """See `WriteWatcher`."""
+        if not self._writer.exists:
+            self._index.untouch(self._writer.path)
+        elif self._last or self._writer.owns_file:
             self._index.touch(self._writer.path)
 
 
@@ -272,8 +274,10 @@ async def open_local_store(
     try:
         yield store
     finally:
-        await appender.aclose(grace)
-        await store.aclose()
+        try:
+            await appender.aclose(grace)
+        finally:
+            await store.aclose(grace)
 
 
 # --- blocking, behind the hop ------------------------------------------------------------------
@@ -294,7 +298,7 @@ def _path(home: Path, thread: ThreadId | Path) -> Path:
     path = find_rollout(home, thread)
     if path is None:
         if find_archived(home, thread) is not None:
-            raise InvalidRequest(f"session {thread} is archived. Run `engine threads unarchive {thread}` first.")
+            raise archived_thread(thread)
         raise not_found(thread)
     return path
 

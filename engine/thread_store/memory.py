@@ -15,31 +15,25 @@ from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFo
 from engine.protocol.ids import ThreadId, parse_thread_id
 from engine.protocol.rollout_items import Compacted, RolloutItem, SessionMeta
 from engine.rollout.policy import is_known
-from engine.thread_store.facts import Facts
+from engine.thread_store.changes import archived_thread, not_found
+from engine.thread_store.forking import interruption, is_copied, section
 from engine.thread_store.interface import (
     CreateThread,
+    ForkThread,
+    Interrupted,
     ResumedThread,
     ResumeThread,
     StoredHistory,
-    StoredThread,
-    ThreadQuery,
 )
 from engine.thread_store.live_thread import LiveThread
+from engine.thread_store.memory_threads import MemoryThreads, ThreadInMemory
 from engine.thread_store.stored_tail import LoadedTail, StoredTail
 
 __all__ = ["InMemoryThreadStore"]
 
 
-@attrs.define(eq=False)
-class _Thread:
-    """What is stored of one thread."""
-
-    items: list[RolloutItem]
-    updated_at: float
-
-
 @final
-class InMemoryThreadStore:
+class InMemoryThreadStore(MemoryThreads):
     """A `ThreadStore` that keeps everything until it is dropped.
 
     - `calls` counts calls per method, those of live threads (`append`, `flush`, `persist`, `shutdown`, `discard`)
@@ -52,8 +46,17 @@ class InMemoryThreadStore:
         self.calls: Counter[str] = Counter()
         self.failure: StoreError | None = None
         self.names: dict[ThreadId, str] = {}
-        self._threads: dict[ThreadId, _Thread] = {}
+        self._threads: dict[ThreadId, ThreadInMemory] = {}
         self._live: dict[ThreadId, LiveThread] = {}
+
+    def crash(self) -> InMemoryThreadStore:
+        """What the next process would find: another store with what is stored, and nothing live. For tests."""
+        survivor = InMemoryThreadStore()
+        survivor._threads = {
+            key: attrs.evolve(thread, items=list(thread.items)) for key, thread in self._threads.items()
+        }
+        survivor.names = dict(self.names)
+        return survivor
 
     def live_threads(self) -> tuple[ThreadId, ...]:
         """The threads that have a live writer."""
@@ -72,6 +75,29 @@ class InMemoryThreadStore:
             raise InvalidRequest("a thread needs a cwd")
         self._need_free(meta.id)
         return self._register(meta.id, params, params.first_line)
+
+    async def fork(self, params: ForkThread) -> LiveThread:
+        """See `ThreadStore.fork`."""
+        await self._count("fork")
+        meta = params.meta
+        if not meta.cwd:
+            raise InvalidRequest("a thread needs a cwd")
+        self._need_free(meta.id)
+        if isinstance(params.source, Path):
+            raise ThreadNotFound("threads in memory have no paths", thread=str(params.source))
+        source = parse_thread_id(params.source)
+        live = self._live.get(source)
+        if live is not None:
+            await live.persist()
+            self._need_free(meta.id)
+        history = self._history(source)
+        if self.failure is not None:
+            raise StoreError(str(self.failure)) from self.failure
+        create = CreateThread(
+            meta=attrs.evolve(meta, forked_from_id=history.thread_id), mode=params.mode, git=params.git
+        )
+        self._store(meta.id, [create.first_line(), *_forked(history.items, params)])
+        return self._register(meta.id, create, create.first_line, exists=True)
 
     async def resume(self, params: ResumeThread) -> ResumedThread:
         """See `ThreadStore.resume`."""
@@ -103,35 +129,20 @@ class InMemoryThreadStore:
         assert tail.generation is not None, "a loaded tail has counted"
         return tail.generation
 
-    async def find_thread(self, thread_id: ThreadId) -> StoredThread | None:
-        """See `ThreadStore.find_thread`."""
-        self.calls["find_thread"] += 1
-        await trio.lowlevel.checkpoint()
-        return self._summary(thread_id) if thread_id in self._threads else None
-
-    async def latest_thread(self, query: ThreadQuery) -> StoredThread | None:
-        """See `ThreadStore.latest_thread`."""
-        self.calls["latest_thread"] += 1
-        await trio.lowlevel.checkpoint()
-        found = [self._summary(thread_id) for thread_id in self._threads]
-        fitting = [thread for thread in found if thread.preview is not None and self._fits(thread, query)]
-        return max(fitting, key=lambda thread: thread.updated_at, default=None)
-
-    def _fits(self, thread: StoredThread, query: ThreadQuery) -> bool:
-        return (
-            query.name in (None, self.names.get(thread.thread_id))
-            and query.cwd in (None, thread.latest_cwd)
-            and (query.model_provider is None or thread.model_provider in (None, query.model_provider))
-        )
-
     def _need_free(self, thread_id: ThreadId) -> None:
         if thread_id in self._live:
             raise ConflictError(f"thread {thread_id} already has a live local writer")
 
     def _register(
-        self, thread_id: ThreadId, params: CreateThread | ResumeThread, head: Callable[[], SessionMeta] | None
+        self,
+        thread_id: ThreadId,
+        params: CreateThread | ResumeThread,
+        head: Callable[[], SessionMeta] | None,
+        *,
+        exists: bool = False,
     ) -> LiveThread:
         writer = _MemoryWriter(self, thread_id, head)
+        writer.exists = writer.exists or exists
         live = LiveThread(thread_id, params.mode, writer, self._release, resumed=head is None)
         self._live[thread_id] = live
         return live
@@ -143,7 +154,9 @@ class InMemoryThreadStore:
     def _history(self, thread_id: ThreadId) -> StoredHistory:
         items = self.items(thread_id)
         if not items:
-            raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id)
+            raise not_found(thread_id)
+        if self._threads[thread_id].archived:
+            raise archived_thread(thread_id)
         return StoredHistory(
             thread_id=thread_id,
             path=None,
@@ -154,25 +167,23 @@ class InMemoryThreadStore:
             generation=sum(isinstance(item, Compacted) for item in items),
         )
 
-    def _summary(self, thread_id: ThreadId) -> StoredThread:
-        items = self.items(thread_id)
-        facts = Facts.begin(_meta(items))
-        for item in items[1:]:
-            facts.take(item)
-        return facts.stored(
-            path=None,
-            archived=False,
-            updated_at=self._threads[thread_id].updated_at,
-            name=self.names.get(thread_id),
-        )
-
     def _store(self, thread_id: ThreadId, items: Sequence[RolloutItem]) -> None:
-        thread = self._threads.setdefault(thread_id, _Thread([], 0.0))
+        thread = self._threads.setdefault(thread_id, ThreadInMemory([], 0.0))
         thread.items.extend(items)
         thread.updated_at = time.time()
 
     def _erase(self, thread_id: ThreadId) -> None:
         self._threads.pop(thread_id, None)
+
+
+def _forked(items: Sequence[RolloutItem], params: ForkThread) -> list[RolloutItem]:
+    """What a fork keeps of its source."""
+    kept = section(list(items), params.snapshot, size=len(items))
+    copied = [item for item in items[kept.start : kept.end] if is_copied(item, params.mode)]
+    if kept.interrupted:
+        assert isinstance(params.snapshot, Interrupted)
+        copied += interruption(kept, params.snapshot)
+    return copied
 
 
 def _meta(items: Sequence[RolloutItem]) -> SessionMeta:
@@ -255,6 +266,7 @@ class _MemoryWriter:
             return
         first: list[RolloutItem] = [] if self.exists or self._head is None else [self._head()]
         self.exists = True
-        self._store._store(self._thread_id, [*first, *self._left])
+        if first or self._left:
+            self._store._store(self._thread_id, [*first, *self._left])
         self._left.clear()
         self.written = self.submitted

@@ -91,6 +91,7 @@ class RolloutFile:
     def __attrs_post_init__(self) -> None:
         found = self.writer.found
         self.exists = self.writer.joins
+        self.made = list(self.writer.made)
         if found is not None:
             self.identity, self.size = found.identity, found.size
 

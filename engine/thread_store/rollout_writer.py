@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from engine.errors import StoreError
 from engine.rollout.lines import encode_rollout_line
@@ -18,9 +18,22 @@ if TYPE_CHECKING:
     from engine.thread_store.files import FileOperations, FileStatus
     from engine.thread_store.locks import RolloutLock
 
-__all__ = ["RolloutWriter"]
+__all__ = ["RolloutWriter", "WriteWatcher"]
 
 log = logging.getLogger(__name__)
+
+
+class WriteWatcher(Protocol):
+    """Wants to know what becomes of a rollout; called on Trio's thread. Must be quick and must not raise."""
+
+    def appended(self, items: Sequence[RolloutItem]) -> None:
+        """These were handed in."""
+
+    def stored(self) -> None:
+        """More of what was handed in is in the file."""
+
+    def over(self) -> None:
+        """Nothing more will be written; the file stays as it is, or was removed."""
 
 
 @final
@@ -29,7 +42,7 @@ class RolloutWriter:
 
     `head` makes the first line of a file, on the appender's thread, as of the moment of the first item (`began`). With
     `found` the file is there already and is gone on with, as it is without `head`; what this life has made itself it
-    `owns_file`, and may erase it.
+    `owns_file`, and may erase it, with the folders that were `made` for it.
     `places` is where others may move the file to; `lock` keeps other writers away, and is taken once there is a file.
     Numbers count items: `submitted` were handed in, up to `acknowledged` the appender has dealt with them (written, or
     failed and kept in order), up to `written` they are in the file (with durability `fsync`: on the disk). `error` is
@@ -43,6 +56,7 @@ class RolloutWriter:
         "_memory",
         "_notice",
         "_observer",
+        "_watcher",
         "acknowledged",
         "began",
         "dropped",
@@ -51,6 +65,7 @@ class RolloutWriter:
         "found",
         "head",
         "joins",
+        "made",
         "owns_file",
         "path",
         "places",
@@ -72,11 +87,13 @@ class RolloutWriter:
         owns_file: bool | None = None,
         places: Sequence[str] = (),
         lock: RolloutLock | None = None,
+        made: Sequence[str] = (),
     ) -> None:
         self._appender = appender
         self._observer: Callable[[int], None] | None = None
         self._memory: Callable[[], Sequence[RolloutItem]] | None = None
         self._notice: Callable[[str], None] | None = None
+        self._watcher: WriteWatcher | None = None
         self._file: RolloutFile | None = None  # of the appender's thread
         self._lock = lock
         self.path = path
@@ -85,6 +102,7 @@ class RolloutWriter:
         self.joins = head is None or found is not None
         self.owns_file = not self.joins if owns_file is None else owns_file
         self.places = tuple(places)
+        self.made = tuple(made)
         self.began = ""
         self.submitted = 0
         self.acknowledged = 0
@@ -109,6 +127,8 @@ class RolloutWriter:
         lines = b"".join([encode_rollout_line(item, stamp) for item in items])
         self.submitted += len(items)
         self.queued += len(lines)
+        if self._watcher is not None:
+            self._watcher.appended(items)
         self.used = True
         self._appender.send(Job(Verb.APPEND, self, lines, self.submitted), len(lines))
 
@@ -153,6 +173,10 @@ class RolloutWriter:
         """Calls `observer(acknowledged)` on Trio's thread whenever that number grows; it must not raise."""
         self._observer = observer
 
+    def moved_to(self, path: str) -> None:
+        """The file has another place; the appender would find it there by itself."""
+        self.path = path
+
     def on_lost(self, memory: Callable[[], Sequence[RolloutItem]]) -> None:
         """`memory` gives what a lost file is written anew from: all items up to now, but for the first line."""
         self._memory = memory
@@ -160,6 +184,10 @@ class RolloutWriter:
     def on_notice(self, notice: Callable[[str], None]) -> None:
         """Calls `notice(text)` on Trio's thread with what the user should know of the file; it must not raise."""
         self._notice = notice
+
+    def watch(self, watcher: WriteWatcher) -> None:
+        """Tells `watcher` what is handed in, and when something was written."""
+        self._watcher = watcher
 
     # --- for the appender ----------------------------------------------------------------------
 
@@ -196,6 +224,17 @@ class RolloutWriter:
         log.warning("%s", text)
         if self._notice is not None:
             self._notice(text)
+
+    def stored(self, written: int) -> None:
+        """Items up to this number are in the file."""
+        grown, self.written = written > self.written, written
+        if grown and self._watcher is not None:
+            self._watcher.stored()
+
+    def over(self) -> None:
+        """The file was given back."""
+        if self._watcher is not None:
+            self._watcher.over()
 
     def notify(self) -> None:
         """Tells the observer."""

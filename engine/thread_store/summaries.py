@@ -7,7 +7,9 @@ has grown since it was looked at is only read on.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -82,9 +84,8 @@ def summarise(path: str, *, thorough: bool | None = None, pause: Pause | None = 
     the file can't be read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle, state = _open(path)
         try:
-            state = FileState.of(os.fstat(handle))
             facts = _head(handle, state.size)
             if facts is None:
                 return None
@@ -105,9 +106,8 @@ def catch_up(path: str, facts: Facts, before: FileState, pause: Pause | None = N
     Raises `StoreError` if it can't be read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle, state = _open(path)
         try:
-            state = FileState.of(os.fstat(handle))
             if not before.has_grown_to(state):
                 return None
             wanted = META | CONTEXT | USAGE | (0 if facts.preview else USER_EVENT | OTHER_EVENT)
@@ -118,6 +118,16 @@ def catch_up(path: str, facts: Facts, before: FileState, pause: Pause | None = N
     except OSError as exc:
         raise StoreError(f"failed to read {path}: {exc}") from exc
     return Summary(facts, state)
+
+
+def _open(path: str) -> tuple[int, FileState]:
+    # Not to wait for a writer where the name is that of a pipe.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return handle, FileState.of(found)
 
 
 # --- the beginning -------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from engine.thread_store.database import Database, DatabaseUnavailable
+from engine.thread_store.ending import wait_for_end
 from engine.thread_store.index_files import (
     FileRead,
     folder_time,
@@ -88,10 +89,11 @@ class Sweep:
             thread, self._thread = self._thread, None
         if thread is None:
             return
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._over.wait, grace)
-        if self._over.is_set():
-            thread.join()
+        try:
+            await wait_for_end(self._over, grace)
+        finally:
+            if self._over.is_set():
+                thread.join()
 
     async def _wait(self) -> None:
         if self._thread is not None:

@@ -26,7 +26,7 @@ def files() -> FaultyFiles:
 
 @pytest.fixture
 async def store(tmp_path: Path, files: FaultyFiles) -> AsyncIterator[LocalThreadStore]:
-    async with open_local_store(tmp_path, files=files) as made:
+    async with open_local_store(tmp_path, files=files, index=False) as made:
         yield made
 
 
