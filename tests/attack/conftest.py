@@ -40,6 +40,7 @@ class Attacker(Runner):
         return self.check(result)
 
     def check(self, result: CommandResult) -> CommandResult:
+        assert "yntax error" not in result.stdout_text + result.stderr_text, result.stderr_text
         assert ESCAPED not in result.stdout_text, result.stdout_text + result.stderr_text
         return result
 

@@ -10,7 +10,7 @@ import trio
 
 from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.supervisor import open_supervisor
-from engine.execution.terminals import TerminalManager
+from engine.execution.terminals import TerminalCallbacks, TerminalManager
 from tests.execution.processes import environment, is_alive, marked_processes
 from tests.execution.sandbox.running import Runner, require_sandbox, workspace_write
 
@@ -42,7 +42,7 @@ me = os.getpid()
 alive = set(map(int, filter(str.isdigit, os.listdir("/proc"))))
 for pid in map(int, sys.argv[1:]):
     if pid not in alive:
-        attempt("kill", os.kill, pid, 9)
+        attempt("kill", os.kill, pid, signal.SIGCONT)
         attempt("signal 0", os.kill, pid, 0)
         attempt("pidfd", os.pidfd_open, pid)
         attempt("priority", os.setpriority, os.PRIO_PROCESS, pid, 10)
@@ -62,20 +62,18 @@ for pid in (1, os.getppid()):
             print("ESCAPED", name)
 if libc.ptrace(TRACEME, 0, 0, 0) == 0:
     print("ESCAPED traceme")
-os.environ.clear()
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-for group in (0, -1):
-    try:
-        os.kill(group, signal.SIGTERM)
-    except OSError:
-        pass
+for pid in map(int, sys.argv[1:]):
+    if pid not in alive:
+        attempt("group", os.killpg, pid, signal.SIGCONT)
+# Everybody who can be reached gets this, and must be one of ours. Nothing worse, in case the host can be.
+os.kill(-1, signal.SIGCONT)
 """,
             *pids,
         )
         assert victim.status is None
         assert all(is_alive(int(pid)) for pid in pids)
         await attacker.attack(
-            f"kill -9 -1; cat /proc/{victim.pid}/environ && echo ESCAPED; ls /proc/{victim.pid}/root/ && echo ESCAPED"
+            f"cat /proc/{victim.pid}/environ && echo ESCAPED; ls /proc/{victim.pid}/root/ && echo ESCAPED; true"
         )
         assert victim.status is None
 
@@ -166,7 +164,7 @@ async def test_a_flood_of_output(attacker: Attacker) -> None:
     started = trio.current_time()
     result = await attacker.run("/bin/sh", "-c", "yes flood & yes more >&2 & exec yes x", timeout_ms=700)
     assert result.timed_out
-    assert (len(result.stdout), len(result.stderr)) == (1 << 20, 1 << 20)
+    assert (len(result.stdout), len(result.stderr)) == (1 << 20, 1 << 20), result.stderr[:200]
     assert trio.current_time() - started < 15
 
 
@@ -176,8 +174,8 @@ async def test_what_runs_on_ends_with_the_session(workspace: Path) -> None:
         await require_sandbox(runner.sandbox)
         async with trio.open_nursery() as nursery:
             manager = TerminalManager(supervisor, nursery)
-            replies = []
             for tty in (True, False):
+                up = trio.Event()
                 with await runner.sandbox.prepare(
                     [
                         "/bin/sh",
@@ -197,13 +195,15 @@ async def test_what_runs_on_ends_with_the_session(workspace: Path) -> None:
                         env=command.env,
                         call_id="c",
                         tty=tty,
-                        yield_time_ms=300,
+                        yield_time_ms=1,
                         files=command.files,
+                        callbacks=TerminalCallbacks(on_output=lambda data, up=up: up.set() if b"up" in data else None),
                     )
                 assert reply.session_id is not None
-                replies.append(reply)
+                with trio.fail_after(20):
+                    await up.wait()
             assert (workspace / ".codex").is_dir()
-            assert len(marked_processes()) >= 8
+            assert len(marked_processes()) >= 4
             await manager.close()
             assert marked_processes() == []
     assert sorted(os.listdir(workspace)) == [".git", "src"]
