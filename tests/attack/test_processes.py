@@ -25,12 +25,13 @@ nohup sleep 1000 >/dev/null 2>&1 &
 echo up
 sleep 1000
 """
+VICTIM = "1000.0625"  # seconds nobody else sleeps
 SECRET = "the-secret-of-the-engine"
 
 
 async def test_the_parent_and_its_neighbours_are_out_of_reach(attacker: Attacker) -> None:
     async with await attacker.supervisor.spawn(
-        attacker.as_user(["sleep", "1000"]), cwd="/", env={"PATH": os.environ["PATH"], "SECRET": SECRET}
+        attacker.as_user(["sleep", VICTIM]), cwd="/", env={"PATH": os.environ["PATH"], "SECRET": SECRET}
     ) as victim:
         supervisor = attacker.supervisor.statistics().pid
         pids = [str(pid) for pid in (victim.pid, supervisor, os.getpid(), os.getppid())]
@@ -73,7 +74,12 @@ os.kill(-1, signal.SIGCONT)
         assert victim.status is None
         assert all(is_alive(int(pid)) for pid in pids)
         await attacker.attack(
-            f"cat /proc/{victim.pid}/environ && echo ESCAPED; ls /proc/{victim.pid}/root/ && echo ESCAPED; true"
+            f"""
+            cat /proc/{victim.pid}/environ && echo ESCAPED
+            ls /proc/{victim.pid}/root/ && echo ESCAPED
+            cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -x {VICTIM.replace(".", "[.]")} && echo ESCAPED
+            true
+            """
         )
         assert victim.status is None
 
@@ -176,6 +182,11 @@ async def test_what_runs_on_ends_with_the_session(workspace: Path) -> None:
             manager = TerminalManager(supervisor, nursery)
             for tty in (True, False):
                 up = trio.Event()
+
+                def hear(data: bytes, up: trio.Event = up) -> None:
+                    if b"up" in data:
+                        up.set()
+
                 with await runner.sandbox.prepare(
                     [
                         "/bin/sh",
@@ -197,7 +208,7 @@ async def test_what_runs_on_ends_with_the_session(workspace: Path) -> None:
                         tty=tty,
                         yield_time_ms=1,
                         files=command.files,
-                        callbacks=TerminalCallbacks(on_output=lambda data, up=up: up.set() if b"up" in data else None),
+                        callbacks=TerminalCallbacks(on_output=hear),
                     )
                 assert reply.session_id is not None
                 with trio.fail_after(20):

@@ -12,34 +12,30 @@ from tests.execution.sandbox.running import READ_ALL, policy
 
 from .conftest import PRELUDE, Attacker
 
-# Exchanges `src/deep` and a link to what lies outside, as fast as it can.
+# Exchanges `src/deep` and a link to what lies outside, in a rhythm that hits every step of a launch now and then.
 SWAPPER = """
-import os
+import os, time
 os.makedirs("src/deep/er/secret", exist_ok=True)
 for name in ("src/link",):
     if not os.path.islink(name):
         os.symlink("../../outside", name)
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 print("SWAPPING", flush=True)
+turn = 0
 while True:
+    turn += 1
     libc.renameat2(AT_FDCWD, b"src/deep", AT_FDCWD, b"src/link", RENAME_EXCHANGE)
-    libc.renameat2(AT_FDCWD, b"src/deep/er", AT_FDCWD, b"src/other", 0)
-    libc.renameat2(AT_FDCWD, b"src/other", AT_FDCWD, b"src/deep/er", 0)
+    time.sleep(turn % 8 * 0.0004)
 """
 
 
-@pytest.mark.parametrize("rounds", [60])
+@pytest.mark.parametrize("rounds", [30])
 async def test_folders_that_are_swapped_for_links(attacker: Attacker, rounds: int) -> None:
     """The first command runs under a policy that pins nothing; those that come after have more to protect."""
     ws = attacker.cwd
     weak = attacker.policy
-    strict = policy(
-        READ_ALL,
-        (str(ws), "write"),
-        (f"{ws}/src/deep/er/secret", "none"),
-        (f"{ws}/src/deep", "write"),
-        (f"{ws}/src/link/er", "read"),
-    )
+    # Only folders that have to keep their names: a plan is made whenever `src/deep` is no link, and refused otherwise.
+    strict = policy(READ_ALL, (str(ws), "write"), (f"{ws}/src/deep/er/secret", "none"))
     outcomes: list[str] = []
     with await attacker.sandbox.prepare(
         ["python3", "-I", "-S", "-c", PRELUDE + SWAPPER],
@@ -60,7 +56,7 @@ async def test_folders_that_are_swapped_for_links(attacker: Attacker, rounds: in
                 pytest.skip("no Python in the sandbox")
             said += data
         attacker.policy = strict
-        for _ in range(rounds):
+        while len(outcomes) < 20 * rounds and sum(outcome != "refused" for outcome in outcomes) < rounds:
             try:
                 result = await attacker.attack(
                     "for d in src/deep src/link src/deep/er .. ../outside; do echo x > $d/file; echo x > $d/new; done;"
@@ -71,8 +67,8 @@ async def test_folders_that_are_swapped_for_links(attacker: Attacker, rounds: in
             else:
                 outcomes.append("ran" if result.exit_code == 0 else "failed")
             await trio.lowlevel.checkpoint()
-    assert len(outcomes) == rounds
-    assert {"refused", "ran"} & set(outcomes)
+    # Those that failed were stopped by bwrap, which found something else than what it had been given.
+    assert {"ran", "failed"} & set(outcomes)
 
 
 async def test_metadata_that_comes_and_goes(attacker: Attacker) -> None:
