@@ -80,6 +80,7 @@ class Engine:
         """The state directory, shared with the other program on purpose."""
         return self._services.home
 
+    @trio.lowlevel.enable_ki_protection  # what Ctrl-C meets on the way was not started, or is in the caller's hands
     async def start_session(
         self,
         settings: SessionSettings | None = None,
@@ -95,6 +96,7 @@ class Engine:
             StartRequest(settings=settings or SessionSettings(), functions=tuple(tools), approve=approve)
         )
 
+    @trio.lowlevel.enable_ki_protection
     async def resume_session(
         self,
         thread: ThreadId | str | PathLike[str] | Literal["last"],

@@ -30,6 +30,7 @@ class Barrier:
         if task is not None:
             trio.lowlevel.reschedule(task)
 
+    @trio.lowlevel.enable_ki_protection  # else Ctrl-C between two lines leaves a dead task to be woken
     async def wait(self) -> None:
         """Waits for the answer and raises what is in it. Cancelling abandons the wait at once."""
         if self._answered:

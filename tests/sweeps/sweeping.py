@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count, cycle
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 import pytest
+import trio
 
 from tests.sweeps.points import Point, Points, scheduled
 
-__all__ = ["FULL", "Case", "Result", "sizes", "sweep"]
+__all__ = ["FULL", "SEEDS", "Case", "Places", "Result", "sizes", "sweep"]
 
 SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
 FULL = 1 << 30
@@ -27,7 +29,22 @@ UNREACHED = 0.02  # of the points; they vary where a run branches on what a thre
 
 # Runs one case in a folder of its own: does the action it arms the points with, checks, and says what happened in a
 # word. Raises `AssertionError`.
-Case = Callable[[Points, Path], str]
+Case = Callable[["Places", Path], str]
+
+
+class Places(Protocol):
+    """Sees the points of a run between `arm` and `disarm`, and does something at one of them."""
+
+    target: Point | None
+    seen: set[Point]
+    hit: bool
+    error: str | None
+
+    def arm(self, action: Callable[[], object], root: trio.lowlevel.Task | None = None) -> None:
+        """From now on."""
+
+    def disarm(self) -> None:
+        """What follows has no points."""
 
 
 @attrs.define
@@ -71,18 +88,26 @@ def sizes(sample: int) -> pytest.MarkDecorator:
     )
 
 
-def sweep(case: Case, folder: Path, size: int = FULL, *, seeds: Sequence[int] = SEEDS, stop_at: int = 5) -> Result:
+def sweep(
+    case: Case,
+    folder: Path,
+    size: int = FULL,
+    *,
+    seeds: Sequence[int] = SEEDS,
+    stop_at: int = 5,
+    make: Callable[[Point | None], Places] = Points,
+) -> Result:
     """Surveys the points of `case` under every seed, then runs it once for each of (at most `size`) points.
 
-    Ends after `stop_at` problems.
+    Ends after `stop_at` problems. `make` says what points are: steps of tasks, or lines.
     """
     began = time.perf_counter()
     result = Result()
     numbers = count()
     where: dict[Point, int] = {}
 
-    def run(target: Point | None, seed: int) -> Points:
-        points = Points(target)
+    def run(target: Point | None, seed: int) -> Places:
+        points = make(target)
         place = folder / str(next(numbers))
         place.mkdir()
         what = "undisturbed" if target is None else str(target)

@@ -13,8 +13,7 @@ import engine
 from engine.models.scripts import When, response, say, wait
 from tests.sweeps.leaks import differences, inside, outside
 from tests.sweeps.places import PATIENCE_S
-from tests.sweeps.points import Points
-from tests.sweeps.sweeping import Case, sizes, sweep
+from tests.sweeps.sweeping import Case, Places, sizes, sweep
 from tests.sweeps.turns import check_history, check_request
 
 LINGERS = "sleep 1000 >/dev/null 2>&1 & setsid sleep 1000 >/dev/null 2>&1 & echo out; wait"
@@ -26,7 +25,7 @@ def swept(action: Action, *, beside: bool, alone: bool = False) -> Case:
     """`action` is cancelled while a command of the user's runs, `beside` a turn or alone. With `alone` the action is
     that command."""
 
-    async def main(points: Points, cwd: Path, home: Path) -> str:
+    async def main(points: Places, cwd: Path, home: Path) -> str:
         model = engine.ScriptedModel(
             [
                 response(say("fine", phase="final_answer"), when=When(user_text="next"), repeat=None),
@@ -85,7 +84,7 @@ def swept(action: Action, *, beside: bool, alone: bool = False) -> Case:
                 assert differences(before, await inside(opened)) == []
                 return outcome
 
-    def case(points: Points, folder: Path) -> str:
+    def case(points: Places, folder: Path) -> str:
         home, cwd = folder / "home", folder / "work"
         home.mkdir()
         cwd.mkdir()

@@ -10,9 +10,10 @@ import trio
 import engine
 from engine.errors import EngineClosed
 from tests.sweeps.leaks import Snapshot, differences, inside, outside
+from tests.sweeps.lines import Lines
 from tests.sweeps.places import KINDS, PATIENCE_S, Kind, Stored, opened_on
-from tests.sweeps.points import Points, interrupt
-from tests.sweeps.sweeping import Case, sizes, sweep
+from tests.sweeps.points import interrupt
+from tests.sweeps.sweeping import SEEDS, Case, Places, sizes, sweep
 
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 
@@ -20,7 +21,7 @@ kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 def cancelled(kind: Kind, stored: Stored, *, warm: bool = False) -> Case:
     """The caller of the start is cancelled. `warm`: the appender's thread and the supervisor run already."""
 
-    async def main(points: Points, home: Path) -> str:
+    async def main(points: Places, home: Path) -> str:
         with trio.fail_after(PATIENCE_S):
             async with opened_on(home) as opened:
                 if warm:
@@ -44,7 +45,7 @@ def cancelled(kind: Kind, stored: Stored, *, warm: bool = False) -> Case:
                 assert (await session_after.run("go on")).final_message == "fine"
                 return "cancelled" if session is None else "started"
 
-    def case(points: Points, folder: Path) -> str:
+    def case(points: Places, folder: Path) -> str:
         home = stored.copy(folder)
         before = outside()
         outcome = trio.run(main, points, home)
@@ -57,7 +58,7 @@ def cancelled(kind: Kind, stored: Stored, *, warm: bool = False) -> Case:
 def interrupted(kind: Kind, stored: Stored) -> Case:
     """The user presses Ctrl-C."""
 
-    async def main(points: Points, home: Path, engines: list[engine.Engine], started: list[engine.Session]) -> None:
+    async def main(points: Places, home: Path, engines: list[engine.Engine], started: list[engine.Session]) -> None:
         with trio.fail_after(PATIENCE_S):
             async with opened_on(home) as opened:
                 engines.append(opened)
@@ -68,7 +69,7 @@ def interrupted(kind: Kind, stored: Stored) -> Case:
                 finally:
                     points.disarm()
 
-    def case(points: Points, folder: Path) -> str:
+    def case(points: Places, folder: Path) -> str:
         home = stored.copy(folder)
         before = outside(home)
         engines: list[engine.Engine] = []
@@ -90,7 +91,7 @@ def interrupted(kind: Kind, stored: Stored) -> Case:
 def closed(kind: Kind, stored: Stored) -> Case:
     """The engine is closed while a session starts in it."""
 
-    async def main(points: Points, home: Path) -> str:
+    async def main(points: Places, home: Path) -> str:
         outcomes: list[str] = []
 
         async def start(opened: engine.Engine) -> None:
@@ -117,7 +118,7 @@ def closed(kind: Kind, stored: Stored) -> Case:
         (outcome,) = outcomes
         return outcome
 
-    def case(points: Points, folder: Path) -> str:
+    def case(points: Places, folder: Path) -> str:
         home = stored.copy(folder)
         before = outside(home)
         outcome = trio.run(main, points, home)
@@ -180,3 +181,9 @@ def test_the_user_presses_ctrl_c(kind: Kind, size: int, stored: Stored, tmp_path
 @kinds
 def test_the_engine_is_closed(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
     sweep(closed(kind, stored), tmp_path, size).check()
+
+
+@sizes(40)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in ("resumed", "writing")], ids=str)
+def test_ctrl_c_comes_between_two_lines(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
+    sweep(interrupted(kind, stored), tmp_path, size, make=Lines, seeds=SEEDS[:2]).check()

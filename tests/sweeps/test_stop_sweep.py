@@ -15,8 +15,8 @@ import engine
 from engine.models.scripts import When, call, response, say, script, wait
 from tests.sweeps.leaks import differences, inside, outside
 from tests.sweeps.places import PATIENCE_S
-from tests.sweeps.points import Points, interrupt
-from tests.sweeps.sweeping import Case, sizes, sweep
+from tests.sweeps.points import interrupt
+from tests.sweeps.sweeping import Case, Places, sizes, sweep
 from tests.sweeps.turns import check_history, check_request, check_rollout
 
 GRACE = 2.0  # nothing here needs it: everything that is asked to stop does
@@ -116,7 +116,7 @@ def lines_of(session: engine.Session) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def close_cancelled(points: Points, folder: Path) -> str:
+def close_cancelled(points: Places, folder: Path) -> str:
     """`Session.aclose()` is cancelled."""
 
     async def main(busy: Busy, home: Path) -> str:
@@ -153,7 +153,7 @@ def close_cancelled(points: Points, folder: Path) -> str:
     return outcome
 
 
-def exit_cancelled(points: Points, folder: Path) -> str:
+def exit_cancelled(points: Places, folder: Path) -> str:
     """Leaving `open_engine` is cancelled."""
 
     async def main(busy: Busy, home: Path) -> str:
@@ -184,7 +184,7 @@ def exit_cancelled(points: Points, folder: Path) -> str:
     return outcome
 
 
-def exit_interrupted(points: Points, folder: Path) -> str:
+def exit_interrupted(points: Places, folder: Path) -> str:
     """Ctrl-C while `open_engine` is left."""
 
     async def main(busy: Busy, home: Path) -> None:

@@ -13,8 +13,8 @@ import engine
 from engine.protocol.events import TaskStarted, UserMessage
 from tests.sweeps.leaks import differences, inside, outside
 from tests.sweeps.places import PATIENCE_S
-from tests.sweeps.points import Points, interrupt
-from tests.sweeps.sweeping import Case, sizes, sweep
+from tests.sweeps.points import interrupt
+from tests.sweeps.sweeping import Case, Places, sizes, sweep
 from tests.sweeps.turns import Story, check_events, check_history, check_request, check_rollout, drained
 
 
@@ -27,7 +27,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def interrupted(*, stubborn: bool = False) -> Case:
     """`session.interrupt()` while the turn runs."""
 
-    async def main(points: Points, story: Story, home: Path) -> str:
+    async def main(points: Places, story: Story, home: Path) -> str:
         act = trio.Event()
 
         async def stop() -> None:
@@ -74,7 +74,7 @@ def interrupted(*, stubborn: bool = False) -> Case:
 def run_cancelled(*, stubborn: bool = False) -> Case:
     """The caller of `Session.run` is cancelled."""
 
-    async def main(points: Points, story: Story, home: Path) -> str:
+    async def main(points: Places, story: Story, home: Path) -> str:
         with trio.fail_after(PATIENCE_S):
             async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
                 before = await inside(opened)
@@ -115,7 +115,7 @@ def run_cancelled(*, stubborn: bool = False) -> Case:
 def session_closed(*, stubborn: bool = False) -> Case:
     """`Session.aclose()` while the turn runs."""
 
-    async def main(points: Points, story: Story, home: Path) -> str:
+    async def main(points: Places, story: Story, home: Path) -> str:
         act = trio.Event()
 
         async def close() -> None:
@@ -147,7 +147,7 @@ def session_closed(*, stubborn: bool = False) -> Case:
 def engine_closed(*, stubborn: bool = False) -> Case:
     """The block of the engine is left while the turn runs."""
 
-    async def main(points: Points, story: Story, home: Path) -> str:
+    async def main(points: Places, story: Story, home: Path) -> str:
         leave, everything = trio.Event(), trio.lowlevel.current_task()
         events: list[engine.Event] = []
         ends: list[tuple[str, engine.TurnId | None]] = []
@@ -179,7 +179,7 @@ def engine_closed(*, stubborn: bool = False) -> Case:
 def ctrl_c(*, stubborn: bool = False) -> Case:
     """The user presses Ctrl-C while the turn runs."""
 
-    async def main(points: Points, story: Story, home: Path, seen: list[engine.Event]) -> None:
+    async def main(points: Places, story: Story, home: Path, seen: list[engine.Event]) -> None:
         with trio.fail_after(PATIENCE_S):
             async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
                 session = await story.start(opened)
@@ -197,7 +197,7 @@ def ctrl_c(*, stubborn: bool = False) -> Case:
             async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
                 await check_resumed(opened, story)
 
-    def case(points: Points, folder: Path) -> str:
+    def case(points: Places, folder: Path) -> str:
         home, cwd = folder / "home", folder / "work"
         home.mkdir()
         cwd.mkdir()
@@ -224,7 +224,7 @@ def ctrl_c(*, stubborn: bool = False) -> Case:
 def steered(*, stubborn: bool = False) -> Case:
     """More input at any time: it steers the turn or starts the next one, and is never lost or doubled."""
 
-    async def main(points: Points, story: Story, home: Path) -> str:
+    async def main(points: Places, story: Story, home: Path) -> str:
         act = trio.Event()
         outcomes: list[str] = []
 
@@ -293,13 +293,13 @@ async def check_resumed(opened: engine.Engine, story: Story) -> None:
     await session.aclose()
 
 
-Main = Callable[[Points, Story, Path], Awaitable[str]]
+Main = Callable[[Places, Story, Path], Awaitable[str]]
 
 
 def told_from_outside(main: Main, *, stubborn: bool = False) -> Case:
     """The case that runs `main` in a fresh home and looks at what is left afterwards."""
 
-    def case(points: Points, folder: Path) -> str:
+    def case(points: Places, folder: Path) -> str:
         home, cwd = folder / "home", folder / "work"
         home.mkdir()
         cwd.mkdir()
