@@ -11,6 +11,7 @@ def merge_entries(
     entries: Sequence[FileSystemEntry], more: Sequence[FileSystemEntry], *, denied_only: bool = False
 ) -> tuple[FileSystemEntry, ...]: ...
 def legacy_scan(entries: Sequence[FileSystemEntry], cwd: str) -> LegacyScan: ...
+
 @final
 class CompiledPolicy:
     def __init__(
