@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,9 +13,10 @@ import attrs
 from engine.execution._link import interpreter
 from engine.execution.process import ExtraFiles
 from engine.execution.sandbox import bubblewrap
-from engine.execution.sandbox.capability import ARGUMENTS_FD, FILTER_FD, FIRST_PLACE_FD, Capability, Launcher
+from engine.execution.sandbox.capability import ARGUMENTS_FD, FILTER_FD, Capability, Launcher
+from engine.execution.sandbox.checking import SHELL, check_arguments, read_mounts
 from engine.execution.sandbox.disk import ObservedDisk
-from engine.execution.sandbox.errors import SandboxPolicyError, SandboxUnavailable
+from engine.execution.sandbox.errors import SandboxUnavailable
 from engine.execution.sandbox.landlock import encode_stage, stage_source
 from engine.execution.sandbox.layout import Layout
 from engine.execution.sandbox.memory_files import open_memory_file
@@ -22,8 +24,6 @@ from engine.execution.sandbox.placeholders import Placeholders
 from engine.execution.sandbox.plans import Enforcement, Plan
 from engine.execution.sandbox.resolving import Resolver
 from engine.execution.sandbox.seccomp import network_filter
-from engine.execution.sandbox.steady import open_steady
-from engine.execution.supervisor import MAX_EXTRA_FDS
 from engine.permissions.view import DiskView
 from engine.protocol.paths import normal_path
 from engine.protocol.profiles import NetworkAccess
@@ -31,7 +31,6 @@ from engine.protocol.profiles import NetworkAccess
 __all__ = ["Assembly", "SandboxedCommand"]
 
 SEATBELT_VARIABLE = "CODEX_SANDBOX"
-_MOST_PLACES = MAX_EXTRA_FDS - 60  # the rest is for placeholders
 
 
 @attrs.define(eq=False)
@@ -97,12 +96,15 @@ class Assembly:
             for mount in plan.layout.mounts if plan.layout is not None else ():
                 if mount.kind in ("placeholder_folder", "placeholder_file"):
                     placeholders.make(mount.path, is_folder=mount.kind == "placeholder_folder")
-            descriptors = self._open_places(plan.layout, launcher, fds)
             # Without a shell in view it goes without: its keys end the whole command then.
             takes_terminal = self.tty and plan.layout is not None and plan.layout.shows(bubblewrap.TAKE_TERMINAL[0])
-            command = [*(bubblewrap.TAKE_TERMINAL if takes_terminal else ()), *self.argv]
+            command = [
+                *(bubblewrap.TAKE_TERMINAL if takes_terminal else ()),
+                *self._check(plan.layout, launcher, placeholders.left_out),
+                *self.argv,
+            ]
             argv = [launcher.path, "--args", str(ARGUMENTS_FD), "--", *command]
-            arguments = self._arguments(plan.layout, launcher, placeholders.left_out, descriptors)
+            arguments = self._arguments(plan.layout, launcher, placeholders.left_out)
             if takes_terminal:
                 arguments.append(bubblewrap.OWN_LEADER)
             fds[ARGUMENTS_FD] = open_memory_file(bubblewrap.encode_arguments(arguments, command_length=len(argv)))
@@ -122,47 +124,23 @@ class Assembly:
         )
         return SandboxedCommand(tuple(argv), {}, "bubblewrap", files, placeholders)
 
-    def _open_places(self, layout: Layout | None, launcher: Launcher, fds: dict[int, int]) -> dict[str, int]:
-        """Opens what must not be looked up by its name later; adds to `fds`, and returns the numbers by path."""
-        if layout is None or not layout.has_loose_mounts or not launcher.binds_descriptors:
-            return {}
-        found: dict[str, int] = {}
-        for mount in layout.mounts:
-            if mount.loose:
-                if FIRST_PLACE_FD + len(found) >= _MOST_PLACES:
-                    raise SandboxPolicyError(
-                        f"cannot enforce sandbox: more than {len(found)} folders would have to keep their names; deny "
-                        "whole folders, or use globs that match at any depth (`**/name`)",
-                        path=mount.path,
-                    )
-                number = found[mount.path] = FIRST_PLACE_FD + len(found)
-                try:
-                    fds[number] = open_steady(mount.path)
-                except PermissionError as exc:
-                    raise SandboxPolicyError(
-                        f"cannot enforce sandbox: {mount.path}: {exc.strerror}", path=mount.path
-                    ) from exc
-        return found
+    def _check(self, layout: Layout | None, launcher: Launcher, left_out: Sequence[str]) -> list[str]:
+        """What looks at the mounts before the command runs, where they may not be what they should."""
+        if layout is None or not layout.has_loose_mounts or not launcher.proc or not layout.shows(SHELL):
+            return []
+        try:
+            mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError as exc:
+            raise SandboxUnavailable(f"/proc/self/mountinfo can't be read: {exc.strerror}") from exc
+        return check_arguments(layout, read_mounts(mountinfo), without=left_out)
 
-    def _arguments(
-        self,
-        layout: Layout | None,
-        launcher: Launcher,
-        left_out: Sequence[str],
-        descriptors: Mapping[str, int],
-    ) -> list[str]:
+    def _arguments(self, layout: Layout | None, launcher: Launcher, left_out: Sequence[str]) -> list[str]:
         restricted = self.network == "restricted"
         if layout is None:
             arguments = [*bubblewrap.WHOLE_DISK, *bubblewrap.network_arguments()]
         else:
             arguments = [
-                *bubblewrap.layout_arguments(
-                    layout,
-                    proc=launcher.proc,
-                    root=os.geteuid() == 0,
-                    without=left_out,
-                    descriptors=descriptors,
-                ),
+                *bubblewrap.layout_arguments(layout, proc=launcher.proc, root=os.geteuid() == 0, without=left_out),
                 *bubblewrap.session_arguments(network=not restricted),
             ]
         canonical = Resolver(ObservedDisk(DiskView())).resolve(normal_path(self.cwd)).path

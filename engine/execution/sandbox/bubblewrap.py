@@ -33,22 +33,11 @@ OWN_LEADER = "--as-pid-1"
 # A policy that lets everything be written needs no arrangement of mounts, only the namespaces.
 WHOLE_DISK = ("--dev-bind", "/", "/")
 
-EMPTY: Mapping[str, int] = {}
-
 _HIDDEN_FOLDER, _PASSABLE_FOLDER = "000", "111"
 
 
-def layout_arguments(
-    layout: Layout,
-    *,
-    proc: bool,
-    root: bool,
-    without: Iterable[str] = (),
-    descriptors: Mapping[str, int] = EMPTY,
-) -> Iterator[str]:
+def layout_arguments(layout: Layout, *, proc: bool, root: bool, without: Iterable[str] = ()) -> Iterator[str]:
     """The mounts. `proc`: whether a fresh /proc can be mounted. `without`: placeholders that could not be made.
-
-    `descriptors` are the numbers under which bwrap has writable places open that it must not look up by their names.
 
     `root`: the command runs as the machine's root. Without any capability it still owns what is in /proc: it could set
     the kernel's parameters, and with them a program that the kernel runs outside.
@@ -65,7 +54,7 @@ def layout_arguments(
     for mount in layout.mounts:
         if mount.path in left_out and mount.kind.startswith("placeholder"):
             continue
-        yield from _mount_arguments(mount, descriptors.get(mount.path))
+        yield from _mount_arguments(mount)
         if mount.path == "/":
             yield from own_folders
         if mount.kind == "hidden_folder":
@@ -74,11 +63,9 @@ def layout_arguments(
     yield from sealed
 
 
-def _mount_arguments(mount: Mount, descriptor: int | None) -> tuple[str, ...]:
+def _mount_arguments(mount: Mount) -> tuple[str, ...]:
     match mount.kind:
         case "write":
-            if descriptor is not None:
-                return "--bind-fd", str(descriptor), mount.path
             return "--bind", mount.source, mount.path
         case "hidden_folder":
             return "--perms", _PASSABLE_FOLDER if mount.open_below else _HIDDEN_FOLDER, "--tmpfs", mount.path

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import attrs
 import trio
@@ -27,10 +26,10 @@ from engine.execution.sandbox.seatbelt import SANDBOX_EXEC
 from engine.execution.sandbox.seccomp import MACHINES, Machine, network_filter
 from engine.execution.supervisor import Supervisor
 
-__all__ = ["ARGUMENTS_FD", "FILTER_FD", "FIRST_PLACE_FD", "Capability", "Launcher", "find_launchers", "probe"]
+__all__ = ["ARGUMENTS_FD", "FILTER_FD", "Capability", "Launcher", "find_launchers", "probe"]
 
-# The numbers under which bwrap gets its arguments, the filter, and places to bind.
-ARGUMENTS_FD, FILTER_FD, FIRST_PLACE_FD = 3, 4, 5
+# The numbers under which bwrap gets its arguments and the filter.
+ARGUMENTS_FD, FILTER_FD = 3, 4
 TRIAL_TIMEOUT_MS = 10_000
 
 Origin = Literal["system", "bundled"]
@@ -43,21 +42,12 @@ class Launcher:
     After its trial: `version`; `proc`: whether it can mount a fresh /proc; `problem`: why it can't be used, or None.
     """
 
-    # The first version that binds what it is given as a descriptor.
-    BINDS_DESCRIPTORS: ClassVar = (0, 10)
-
     path: str
     origin: Origin
     own_files: tuple[str, ...]
     version: str | None = None
     proc: bool = True
     problem: str | None = None
-
-    @property
-    def binds_descriptors(self) -> bool:
-        """Whether it can bind something that has no lasting name."""
-        numbers = re.findall(r"\d+", self.version or "")
-        return tuple(map(int, numbers[:2])) >= self.BINDS_DESCRIPTORS
 
 
 @attrs.frozen

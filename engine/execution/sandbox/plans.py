@@ -77,17 +77,9 @@ def make_plan(
         return Plan(disk, "bubblewrap" if launcher else "landlock", launcher=launcher)
     denied = expand_globs(rules, is_wanted)
 
-    def arranged(launcher: Launcher | None) -> Layout:
-        own_files = launcher.own_files if launcher is not None else ()
-        return arrange(rules, disk, denied_files=denied, protected=(*protected, *own_files))
-
-    layout = arranged(launcher)
+    own_files = launcher.own_files if launcher is not None else ()
+    layout = arrange(rules, disk, denied_files=denied, protected=(*protected, *own_files))
     if launcher is not None:
-        if layout.has_loose_mounts and not launcher.binds_descriptors:
-            # Names are good enough where nobody has the better program: whoever can change what is behind one
-            # must have been started under another policy.
-            launcher = next((other for other in trusted if other.binds_descriptors), launcher)
-            layout = arranged(launcher)
         return Plan(disk, "bubblewrap", layout, launcher, has_globs=bool(rules.unreadable_globs))
     try:
         return Plan(disk, "landlock", layout, rules=landlock_rules(layout, capability.landlock))

@@ -62,13 +62,6 @@ def test_the_one_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(bundled.path.startswith(place) for place in bundled.own_files)
 
 
-def test_versions() -> None:
-    found = {
-        version: Launcher("/x", "system", (), version).binds_descriptors for version in ("0.8.0", "0.10.0", "1.0", None)
-    }
-    assert found == {"0.8.0": False, "0.10.0": True, "1.0": True, None: False}
-
-
 # --- trying ------------------------------------------------------------------------------------
 
 
