@@ -52,6 +52,7 @@ class CommandResult:
         return decode_lossy(aggregate(self.stdout, self.stderr))
 
 
+@trio.lowlevel.enable_ki_protection  # between `spawn` and `async with` the process would be nobody's
 async def run_command(
     supervisor: Supervisor,
     argv: Sequence[str],

@@ -69,6 +69,7 @@ class Supervisor:
             live=len(link.processes) if link else 0,
         )
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C between two lines would leave a process or its pipes to nobody
     async def spawn(
         self,
         argv: Sequence[str],

@@ -230,6 +230,7 @@ class TerminalManager:
         self._in_call[session_id] = None
         return session_id
 
+    @trio.lowlevel.enable_ki_protection  # between `spawn` and the task that owns the process it would be nobody's
     async def _start(
         self,
         session_id: int,

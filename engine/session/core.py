@@ -296,6 +296,7 @@ class SessionCore:
             self.history.record([marker], turn.facts.truncation)
             self.hub.record(turn.id, [marker], announce=False)
 
+    @trio.lowlevel.enable_ki_protection
     def _tell_aborted(self, turn: TurnRun, reason: str) -> None:
         """The last event of an aborted turn; none where it has completed by itself."""
         if turn.over:

@@ -292,8 +292,11 @@ class TurnRun:
             self.emit(
                 Warning(f"Failed to save the conversation transcript; Codex will continue retrying. Error: {problem}")
             )
-        if not self.open:
-            return
+        if self.open:
+            self._complete()
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C finds the turn going on or over, and nothing in between
+    def _complete(self) -> None:
         first = None if self._first_token is None else int((self._first_token - self._began) * 1000)
         self.emit(
             TaskComplete(

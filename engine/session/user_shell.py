@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import trio
+
 from engine.errors import ProcessError, TurnInterrupted
 from engine.execution.oneshot import USER_SHELL_TIMEOUT_MS, run_command
 from engine.execution.shells import shell_argv
@@ -40,8 +42,7 @@ async def run_user_shell(turn: TurnRun, command: str, host: TurnRun | None) -> N
             handed_over = True
             if host is None:
                 await turn.core.flush_quietly()
-                turn.emit(TaskComplete(turn.id, completed_at=int(time.time()), duration_ms=turn.duration_ms()))
-            turn.conclude_ok()
+            _complete(turn, host)
         if turn.scope.cancelled_caught:
             if not handed_over:
                 _hand_over(turn, host, _fragment(command, -1, time.perf_counter() - began, ABORTED))
@@ -49,6 +50,13 @@ async def run_user_shell(turn: TurnRun, command: str, host: TurnRun | None) -> N
                 turn.conclude(TurnInterrupted("interrupted"))
     finally:
         turn.finished.set()
+
+
+@trio.lowlevel.enable_ki_protection
+def _complete(turn: TurnRun, host: TurnRun | None) -> None:
+    if host is None:
+        turn.emit(TaskComplete(turn.id, completed_at=int(time.time()), duration_ms=turn.duration_ms()))
+    turn.conclude_ok()
 
 
 async def _run(turn: TurnRun, command: str) -> Message:

@@ -100,6 +100,7 @@ class Appender:
         """Bytes that wait to be written, not counting files that can't be written now."""
         return self._queued
 
+    @trio.lowlevel.enable_ki_protection  # what is counted is also sent, and a thread that is noted is started
     def send(self, job: Job, size: int = 0) -> None:
         """Queues a job whose lines are `size` bytes; never waits. Raises `StoreError` once the appender is closed."""
         if self._closed:

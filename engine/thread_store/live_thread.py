@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, final
 
+import trio
+
 from engine.errors import StoreError, ThreadNotFound
 from engine.rollout.policy import PersistenceMode, persisted_form
 
@@ -126,6 +128,7 @@ class LiveThread:
         """Why the last try to write failed; `None` if it did not."""
         return self._writer.error
 
+    @trio.lowlevel.enable_ki_protection  # what is counted is also sent
     def append(self, items: Sequence[RolloutItem]) -> int:
         """Queues what the mode keeps of `items` and returns the number to wait for; never waits.
 

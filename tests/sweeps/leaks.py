@@ -250,7 +250,9 @@ def _of_the_supervisor(link: Link | None) -> Iterable[str]:
 
 
 def _connections(opened: engine.Engine) -> int:
-    """Connections that clients of Responses servers keep; those in use would show as descriptors too."""
+    """Connections to Responses servers that a request still holds; idle ones are kept on purpose."""
     pool = getattr(opened._services.model_for, "__self__", None)
     clients = [model for _, model in getattr(pool, "_opened", ()) if isinstance(model, ResponsesClient)]
-    return sum(len(getattr(client, "connections", ())) for client in clients)
+    transports = [client._http._transport for client in clients if client._http is not None]
+    connections = [connection for transport in transports for connection in transport._pool.connections]  # type: ignore[attr-defined]
+    return sum(not connection.is_idle() for connection in connections)

@@ -1,8 +1,8 @@
 """Points between the lines of our own code: where Ctrl-C comes while a task runs, not while all wait (CONCURRENCY 1.1).
 
 Python hands a signal to its handler between two instructions; lines are where it makes a difference that people can
-follow. A line that is passed again counts as another point, up to a few times. The end of a `with` block passes its
-first line again, before `__exit__` is called: no signal is looked at there, so that is no point.
+follow. Two kinds of lines are no points, because no signal is looked at there: those without an instruction of their
+own (`try:`), and the first line of a `with` block when it is passed again, before `__exit__` is called.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import functools
 import os
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import final
@@ -25,7 +24,6 @@ from tests.sweeps.points import Point
 __all__ = ["Lines"]
 
 OURS = os.path.dirname(engine.__file__) + os.sep
-PASSES = 2  # of one line
 
 
 @final
@@ -37,7 +35,6 @@ class Lines:
         self.seen: set[Point] = set()
         self.hit = False
         self.error: str | None = None
-        self._passes: Counter[tuple[str, int]] = Counter()
         self._action: Callable[[], object] | None = None
         self._before: object = None
 
@@ -57,14 +54,10 @@ class Lines:
         return self._line if frame.f_code.co_filename.startswith(OURS) else None
 
     def _line(self, frame: FrameType, event: str, argument: object) -> object:
-        if event != "line" or self._action is None or frame.f_lasti in _with_exits(frame.f_code):
+        if event != "line" or self._action is None or frame.f_lasti in _deaf(frame.f_code):
             return self._line
         name = frame.f_code.co_filename.removeprefix(OURS)
-        place = (name, frame.f_lineno)
-        self._passes[place] += 1
-        if self._passes[place] > PASSES:
-            return self._line
-        point = Point((name, f"line {frame.f_lineno}"), self._passes[place], "before")
+        point = Point((name, f"line {frame.f_lineno}"), 0, "before")
         self.seen.add(point)
         if point == self.target and not self.hit:
             self.hit = True
@@ -78,8 +71,10 @@ class Lines:
 
 
 @functools.cache
-def _with_exits(code: CodeType) -> frozenset[int]:
-    """Where `__exit__(None, None, None)` begins to be called."""
+def _deaf(code: CodeType) -> frozenset[int]:
+    """Where lines begin at which no signal is looked at: nothing is done, or `__exit__(None, None, None)` is called."""
     steps = list(dis.get_instructions(code))
     loads_none = [step.opname.startswith("LOAD_CONST") and step.argval is None for step in steps]
-    return frozenset(step.offset for at, step in enumerate(steps) if all(loads_none[at : at + 3]))
+    return frozenset(
+        step.offset for at, step in enumerate(steps) if step.opname == "NOP" or all(loads_none[at : at + 3])
+    )

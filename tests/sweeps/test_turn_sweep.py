@@ -12,9 +12,10 @@ import trio
 import engine
 from engine.protocol.events import TaskStarted, UserMessage
 from tests.sweeps.leaks import differences, inside, outside
+from tests.sweeps.lines import Lines
 from tests.sweeps.places import PATIENCE_S
 from tests.sweeps.points import interrupt
-from tests.sweeps.sweeping import Case, Places, sizes, sweep
+from tests.sweeps.sweeping import SEEDS, Case, Places, sizes, sweep
 from tests.sweeps.turns import Story, check_events, check_history, check_request, check_rollout, drained
 
 
@@ -24,7 +25,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.session.core.INTERRUPT_GRACE", 0.01)
 
 
-def interrupted(*, stubborn: bool = False) -> Case:
+def interrupted(*, stubborn: bool = False, network: bool = False) -> Case:
     """`session.interrupt()` while the turn runs."""
 
     async def main(points: Places, story: Story, home: Path) -> str:
@@ -37,7 +38,7 @@ def interrupted(*, stubborn: bool = False) -> Case:
 
         told: list[engine.Event] = []
         with trio.fail_after(PATIENCE_S):
-            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+            async with story.open(home) as opened:
                 before = await inside(opened)
                 session = await story.start(opened)
                 with session.events(buffer=100_000) as stream:
@@ -65,18 +66,18 @@ def interrupted(*, stubborn: bool = False) -> Case:
                 assert check_rollout(story.lines(), turn.id) == how
                 await check_history(opened, session)
                 story.check_files()
-                assert differences(before, await inside(opened)) == []
+                assert story.left(before, await inside(opened)) == []
                 return outcome
 
-    return told_from_outside(main, stubborn=stubborn)
+    return told_from_outside(main, stubborn, network)
 
 
-def run_cancelled(*, stubborn: bool = False) -> Case:
+def run_cancelled(*, stubborn: bool = False, network: bool = False) -> Case:
     """The caller of `Session.run` is cancelled."""
 
     async def main(points: Places, story: Story, home: Path) -> str:
         with trio.fail_after(PATIENCE_S):
-            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+            async with story.open(home) as opened:
                 before = await inside(opened)
                 session = await story.start(opened)
                 with session.events(buffer=100_000) as stream:
@@ -106,13 +107,13 @@ def run_cancelled(*, stubborn: bool = False) -> Case:
                     assert how == "task_complete" or (outcome == "cancelled" and turn != turns[-1])
                 await check_history(opened, session)
                 story.check_files()
-                assert differences(before, await inside(opened)) == []
+                assert story.left(before, await inside(opened)) == []
                 return outcome
 
-    return told_from_outside(main, stubborn=stubborn)
+    return told_from_outside(main, stubborn, network)
 
 
-def session_closed(*, stubborn: bool = False) -> Case:
+def session_closed(*, stubborn: bool = False, network: bool = False) -> Case:
     """`Session.aclose()` while the turn runs."""
 
     async def main(points: Places, story: Story, home: Path) -> str:
@@ -123,7 +124,7 @@ def session_closed(*, stubborn: bool = False) -> Case:
             await story.session.aclose()
 
         with trio.fail_after(PATIENCE_S):
-            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+            async with story.open(home) as opened:
                 before = await inside(opened)
                 session = await story.start(opened)
                 with session.events(buffer=100_000) as stream:
@@ -137,14 +138,14 @@ def session_closed(*, stubborn: bool = False) -> Case:
                 assert events[-1].msg.type == "shutdown_complete"
                 check_end(story, events, turn, outcome)
                 await check_history(opened, session) if story.lines() else None
-                assert differences(before, await inside(opened)) == []
+                assert story.left(before, await inside(opened)) == []
                 await check_resumed(opened, story)
                 return outcome
 
-    return told_from_outside(main, stubborn=stubborn)
+    return told_from_outside(main, stubborn, network)
 
 
-def engine_closed(*, stubborn: bool = False) -> Case:
+def engine_closed(*, stubborn: bool = False, network: bool = False) -> Case:
     """The block of the engine is left while the turn runs."""
 
     async def main(points: Places, story: Story, home: Path) -> str:
@@ -162,26 +163,26 @@ def engine_closed(*, stubborn: bool = False) -> Case:
 
         with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as callers:
-                async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+                async with story.open(home) as opened:
                     callers.start_soon(run_turn, await story.start(opened))
                     await leave.wait()
                 assert opened.sessions() == ()
                 assert opened._services.store.live_threads() == ()  # type: ignore[attr-defined]
             ((outcome, turn),) = ends
             check_end(story, events, turn, outcome)
-            async with engine.open_engine(home=home, model=story.model, grace=5) as reopened:
+            async with story.open(home) as reopened:
                 await check_resumed(reopened, story)
         return outcome
 
-    return told_from_outside(main, stubborn=stubborn)
+    return told_from_outside(main, stubborn, network)
 
 
-def ctrl_c(*, stubborn: bool = False) -> Case:
+def ctrl_c(*, stubborn: bool = False, network: bool = False) -> Case:
     """The user presses Ctrl-C while the turn runs."""
 
     async def main(points: Places, story: Story, home: Path, seen: list[engine.Event]) -> None:
         with trio.fail_after(PATIENCE_S):
-            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+            async with story.open(home) as opened:
                 session = await story.start(opened)
                 with session.events(buffer=100_000) as stream:
                     points.arm(interrupt)
@@ -194,7 +195,7 @@ def ctrl_c(*, stubborn: bool = False) -> Case:
 
     async def go_on(story: Story, home: Path) -> None:
         with trio.fail_after(PATIENCE_S):
-            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+            async with story.open(home) as opened:
                 await check_resumed(opened, story)
 
     def case(points: Places, folder: Path) -> str:
@@ -202,7 +203,7 @@ def ctrl_c(*, stubborn: bool = False) -> Case:
         home.mkdir()
         cwd.mkdir()
         before = outside()
-        story = Story(cwd, stubborn)
+        story = Story(cwd, stubborn, network)
         seen: list[engine.Event] = []
         outcome = "completed"
         try:
@@ -221,7 +222,7 @@ def ctrl_c(*, stubborn: bool = False) -> Case:
     return case
 
 
-def steered(*, stubborn: bool = False) -> Case:
+def steered(*, stubborn: bool = False, network: bool = False) -> Case:
     """More input at any time: it steers the turn or starts the next one, and is never lost or doubled."""
 
     async def main(points: Places, story: Story, home: Path) -> str:
@@ -236,7 +237,7 @@ def steered(*, stubborn: bool = False) -> Case:
 
         turns: list[engine.TurnId] = []
         with trio.fail_after(PATIENCE_S):
-            async with engine.open_engine(home=home, model=story.model, grace=5) as opened:
+            async with story.open(home) as opened:
                 session = await story.start(opened)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(say_more)
@@ -254,7 +255,7 @@ def steered(*, stubborn: bool = False) -> Case:
                 await check_history(opened, session)
         return outcomes[0]
 
-    return told_from_outside(main, stubborn=stubborn)
+    return told_from_outside(main, stubborn, network)
 
 
 async def run_to_its_end(session: engine.Session) -> tuple[str, engine.TurnId | None]:
@@ -296,7 +297,7 @@ async def check_resumed(opened: engine.Engine, story: Story) -> None:
 Main = Callable[[Places, Story, Path], Awaitable[str]]
 
 
-def told_from_outside(main: Main, *, stubborn: bool = False) -> Case:
+def told_from_outside(main: Main, stubborn: bool, network: bool) -> Case:
     """The case that runs `main` in a fresh home and looks at what is left afterwards."""
 
     def case(points: Places, folder: Path) -> str:
@@ -304,7 +305,7 @@ def told_from_outside(main: Main, *, stubborn: bool = False) -> Case:
         home.mkdir()
         cwd.mkdir()
         before = outside()
-        outcome = trio.run(main, points, Story(cwd, stubborn), home)
+        outcome = trio.run(main, points, Story(cwd, stubborn, network), home)
         assert differences(before, outside()) == []
         return outcome
 
@@ -321,8 +322,19 @@ CASES = {
 }
 
 
-@sizes(30)
+@sizes(25)
 @pytest.mark.parametrize("stubborn", [False, True], ids=["quick", "stubborn"])
 @pytest.mark.parametrize("how", CASES)
 def test_whatever_ends_the_turn(how: str, stubborn: bool, size: int, tmp_path: Path) -> None:
     sweep(CASES[how](stubborn=stubborn), tmp_path, size).check()
+
+
+@sizes(12)
+@pytest.mark.parametrize("how", CASES)
+def test_whatever_ends_the_turn_of_a_model_in_the_network(how: str, size: int, tmp_path: Path) -> None:
+    sweep(CASES[how](network=True), tmp_path, size).check()
+
+
+@sizes(25)
+def test_ctrl_c_comes_between_two_lines_of_a_turn(size: int, tmp_path: Path) -> None:
+    sweep(ctrl_c(), tmp_path, size, make=Lines, seeds=SEEDS[:3]).check()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -23,6 +24,7 @@ from engine.models.scripts import (
     shell,
     usage,
 )
+from engine.models.serving import ScriptServer, serve_script
 from engine.protocol.events import Event
 from engine.protocol.ids import TurnId
 from engine.protocol.wire import JsonObject
@@ -30,6 +32,7 @@ from engine.rollout.reconstruction import reconstruct
 from engine.session.delivery import EventStream
 from engine.session.history import History
 from engine.tools.approvals import ToolApproval
+from tests.sweeps.leaks import Snapshot, differences
 
 __all__ = ["Story", "check_events", "check_history", "check_request", "check_rollout", "drained"]
 
@@ -64,10 +67,12 @@ async def approve(request: engine.ApprovalRequest, /) -> engine.Decision:
 
 @attrs.define(eq=False)
 class Story:
-    """One session with that turn. `stubborn`: a tool that is slow to let go, so that the turn is fenced off."""
+    """One session with that turn. `stubborn`: a tool that is slow to let go, so that the turn is fenced off. `network`:
+    the model answers over HTTP and server-sent events."""
 
     cwd: Path
     stubborn: bool = False
+    network: bool = False
     persistence: str = "extended"
     model: engine.ScriptedModel = attrs.field(factory=model)
     session: engine.Session = attrs.field(init=False)
@@ -108,6 +113,39 @@ class Story:
             return "third"
 
         return first, second, third
+
+    @asynccontextmanager
+    async def open(self, home: Path) -> AsyncIterator[engine.Engine]:
+        """An engine that talks to the model."""
+        if not self.network:
+            async with engine.open_engine(home=home, model=self.model, grace=5) as opened:
+                yield opened
+            return
+        servers: list[ScriptServer] = []
+        listening, over = trio.Event(), trio.Event()
+
+        async def serve() -> None:  # a system task, because its steps are no points
+            async with trio.open_nursery() as nursery:
+                servers.append(await nursery.start(serve_script, self.model))
+                listening.set()
+            over.set()
+
+        trio.lowlevel.spawn_system_task(serve)
+        await listening.wait()
+        provider = {"name": "network", "base_url": servers[0].url, "wire_api": "responses"}
+        config = {"model_provider": "network", "model_providers.network": provider}
+        try:
+            async with engine.open_engine(home=home, config=config, grace=5) as opened:
+                yield opened
+        finally:
+            servers[0].stop()
+            with trio.CancelScope(shield=True):
+                await over.wait()
+
+    def left(self, before: Snapshot, after: Snapshot) -> list[str]:
+        """What is there that was not. Connections that wait for the next request are kept, and the server's too."""
+        found = differences(before, after)
+        return [text for text in found if not text.startswith("descriptors")] if self.network else found
 
     async def start(self, opened: engine.Engine) -> engine.Session:
         """Starts the session."""
