@@ -128,11 +128,15 @@ def sweep(
         return points
 
     run(None, seeds[0])  # fills the caches of the process; that is no part of later runs
+    surveys = Counter[Point]()
     for seed in seeds:
         for point in run(None, seed).seen:
             where.setdefault(point, seed)
+            surveys[point] += 1
     result.points = len(where)
-    chosen = _sample(where, size)
+    # A sample is the same each time: points of an interleaving that only one survey met are for the full sweep.
+    recurring = {point: seed for point, seed in where.items() if surveys[point] > 1} if size < FULL else {}
+    chosen = _sample(recurring or where, size)
     result.chosen = len(chosen)
     for point in chosen:
         if len(result.problems) >= stop_at:
