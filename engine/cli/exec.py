@@ -23,7 +23,10 @@ def run_exec(arguments: ExecArguments, began: float) -> int:
         with trace.span("configuration and prompt"):
             plan = prepare(arguments, Stdin(), os.environ, stderr.line)
         with trace.span("import the engine"):
+            from engine.cli.logs import show_logs
             from engine.cli.turn import run_turn
+
+        show_logs(stderr, debug=os.environ.get("ENGINE_DEBUG", "") not in ("", "0"))
         return run_turn(plan, Stdout(), stderr, trace)
     except Refused as exc:
         stderr.line(str(exc))

@@ -105,6 +105,18 @@ _KEYS: Mapping[str, Callable[[object], bool]] = {
     "model_catalog_json": bool,
     "review_model": bool,
     "plan_mode_reasoning_effort": bool,
+    "compact_prompt": bool,
+    "experimental_compact_prompt_file": bool,
+    "model_auto_compact_token_limit": bool,
+    "project_doc_max_bytes": bool,  # 0 switches them off, and off they are
+    "project_doc_fallback_filenames": bool,
+    "audio": bool,
+    "experimental_realtime_ws_base_url": bool,
+    "experimental_realtime_ws_model": bool,
+    "experimental_realtime_ws_backend_prompt": bool,
+    "experimental_realtime_ws_startup_context": bool,
+    "experimental_realtime_start_instructions": bool,
+    "experimental_thread_config_endpoint": bool,
 }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
-from engine.errors import EngineClosed, SessionStartError
+from engine.errors import EngineClosed, EngineError, SessionStartError
 from engine.session.ward import Ward, collapse
 from engine.telemetry.trace import TraceRecorder
 from engine.thread_store.guard import LiveThreadGuard
@@ -194,7 +194,9 @@ async def session_main(
             start.tail.close()
         failures = [*(first.failures if first is not None else ()), *(ward.failures if ward is not None else ())]
         if guard.error is not None:
-            logger.error("the thread of a session was not let go in good order", exc_info=guard.error)
+            # An error of ours says what failed and was told as a warning; only a bug needs its stack.
+            bug = None if isinstance(guard.error, EngineError) else guard.error
+            logger.error("the thread of a session was not let go in good order: %s", guard.error, exc_info=bug)
         if core is not None and core.up:
             core.finish(failures[0][1] if failures else None, guard.error)
         elif not failures_told:

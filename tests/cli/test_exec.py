@@ -275,6 +275,7 @@ def test_a_home_where_sessions_can_not_be_written(cli: Cli) -> None:
     assert done.code == 0
     warnings = [line["item"]["message"] for line in done.lines if line.get("item", {}).get("type") == "error"]
     assert warnings, "somebody must say that nothing is saved"
+    assert "Traceback" not in done.stderr
     assert done.lines[-1]["type"] == "turn.completed"
 
 
