@@ -28,6 +28,7 @@ from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
 from engine.models.opening import ModelPool
 from engine.protocol.ids import ThreadId
+from engine.records import define
 from engine.session.core import SessionCore
 from engine.session.services import Services
 from engine.session.session import Session
@@ -195,7 +196,7 @@ def _thread(thread: ThreadId | str | PathLike[str]) -> ThreadId | Path | Literal
     return Path(thread)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Configurations:
     """Configurations by what they were made of; a file that did not change is not read again."""
 
@@ -249,7 +250,7 @@ def _file_identity(path: str) -> object:
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _InstallationId:
     """Resolved once, on first use; a home that can't be written gives this engine an id of its own."""
 

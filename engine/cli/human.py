@@ -44,6 +44,7 @@ from engine.protocol.turn_items import (
     agent_text,
 )
 from engine.protocol.wire import JsonObject
+from engine.records import define, frozen
 
 __all__ = ["Header", "HumanOutput", "tokens_used"]
 
@@ -52,7 +53,7 @@ RULE = "--------"
 _PLAN_MARKS = {"completed": "✓", "in_progress": "→"}
 
 
-@attrs.frozen
+@frozen
 class Header:
     """What the header tells about the session."""
 
@@ -72,7 +73,7 @@ def tokens_used(usage: TokenUsage) -> int:
     return max(0, usage.input_tokens - usage.cached_input_tokens) + usage.output_tokens
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class HumanOutput:
     """Writes what happens as it happens. `write` gets text that ends anywhere and must show it at once."""
 

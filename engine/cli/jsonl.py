@@ -33,6 +33,7 @@ from engine.protocol.turn_items import (
     agent_text,
 )
 from engine.protocol.wire import JsonObject
+from engine.records import define
 
 __all__ = ["JsonLines", "stream_error_text"]
 
@@ -47,7 +48,7 @@ def deprecation_text(msg: DeprecationNotice) -> str:
     return f"{msg.summary} ({msg.details})" if msg.details else msg.summary
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class JsonLines:
     """Maps the events of one process to JSON lines, in order.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
-
 from engine.protocol.events import (
     ErrorEvent,
     Event,
@@ -18,6 +16,7 @@ from engine.protocol.events import (
 )
 from engine.protocol.settings import TokenUsage
 from engine.protocol.turn_items import AgentMessageItem, PlanItem, agent_text
+from engine.records import define
 
 __all__ = ["TurnOutcome", "affects_turn"]
 
@@ -32,7 +31,7 @@ def affects_turn(error: ErrorEvent) -> bool:
     return not any(name in _BESIDE_THE_TURN for name in names)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class TurnOutcome:
     """Watches the events of one turn. `status` stays `running` until a terminal event came."""
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-import attrs
-
 from engine.cli.arguments import ExecArguments
 from engine.cli.prompt import PromptError, plan_prompt
 from engine.config.loading import find_home, load_config
@@ -21,6 +19,7 @@ from engine.errors import ConfigError, EngineError
 from engine.protocol.inputs import LocalImageInput, TextInput, UserInput
 from engine.protocol.profiles import SandboxMode
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.config.model import Config
@@ -45,7 +44,7 @@ class StandardInput(Protocol):
     def read(self) -> bytes: ...
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ExecPlan:
     """Everything a run needs, looked up and checked.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 from typing import Literal
 
-import attrs
-
 from engine.errors import InvalidRequest
+from engine.records import frozen
 
 __all__ = ["PromptError", "PromptPlan", "decode_stdin", "plan_prompt"]
 
@@ -19,7 +18,7 @@ class PromptError(InvalidRequest):
     """There is no usable prompt; the text goes to stderr as it is."""
 
 
-@attrs.frozen
+@frozen
 class PromptPlan:
     """What to do about the prompt: whether to read stdin, and what to say on stderr before.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import IO
 
-import attrs
+from engine.records import frozen
 
 __all__ = ["Palette", "colour_wanted", "plain"]
 
@@ -30,7 +30,7 @@ def colour_wanted(flag: str, stream: IO[str], environment: Mapping[str, str]) ->
     return stream.isatty()
 
 
-@attrs.frozen
+@frozen
 class Palette:
     """Text in colour, or as it is."""
 

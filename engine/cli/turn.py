@@ -24,6 +24,7 @@ from engine.errors import EngineError
 from engine.protocol.codec import json_bytes
 from engine.protocol.events import Event, SessionConfigured, TaskComplete, TurnAborted
 from engine.protocol.profiles import SandboxPolicy, WorkspaceWrite
+from engine.records import define
 from engine.runtime import Engine, open_engine
 from engine.session.settings import SessionSettings, SettingsUpdate
 from engine.telemetry.trace import TraceRecorder
@@ -55,7 +56,7 @@ class _Output(Protocol):
     def finished(self, rollout: str | None) -> None: ...
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Run:
     plan: ExecPlan
     stdout: Stdout
@@ -195,7 +196,7 @@ class _Run:
             self.stderr.line(f"Warning: no last agent message; wrote empty content to {name}")
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Machine:
     """JSON lines on stdout."""
 
@@ -221,7 +222,7 @@ class _Machine:
         pass
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Person:
     """Progress on stderr, the final message on stdout."""
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import attrs
-
 from engine.config.layers import Layer, LayerName
 from engine.config.permissions import ConfiguredPermissions
 from engine.config.providers import ProviderInfo, find_provider
@@ -19,6 +17,7 @@ from engine.config.trust import Trust
 from engine.protocol.environment import ShellEnvironmentPolicy
 from engine.protocol.profiles import SandboxPolicy
 from engine.protocol.settings import ApprovalPolicy
+from engine.records import frozen
 
 __all__ = ["AgentsConfig", "Config", "HistoryConfig", "MemoriesConfig"]
 
@@ -55,7 +54,7 @@ class MemoriesConfig(NamedTuple):
     consolidation_model: str | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True, eq=False, repr=False)
 class Config:
     """Everything a session may ask. Values of None mean "not set": the model's or the program's default holds.
 

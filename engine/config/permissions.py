@@ -41,6 +41,7 @@ from engine.protocol.profiles import (
     SandboxPolicy,
     WorkspaceWrite,
 )
+from engine.records import frozen
 
 __all__ = [
     "ConfiguredPermissions",
@@ -62,7 +63,7 @@ class PermissionsError(ConfigError):
     rule: Rule = "malformed"
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class PermissionOverrides:
     """What the start of a session says itself, above every layer. Paths are normal and absolute.
 
@@ -83,7 +84,7 @@ class Compiled(NamedTuple):
     warnings: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False)
 class ProfileSource:
     """Where profiles come from by id: the merged `[permissions]`, the built-in ones, and what is added to each.
 
@@ -177,7 +178,7 @@ class ProfileSource:
         return made
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False)
 class ConfiguredPermissions:
     """The permissions a session starts with, and where those of later turns come from."""
 

@@ -10,6 +10,7 @@ import attrs
 from engine.config.layers import Path
 from engine.errors import ConfigError, UnknownProvider
 from engine.protocol.wire import EMPTY
+from engine.records import frozen
 
 __all__ = [
     "OSS_PROVIDERS",
@@ -41,7 +42,7 @@ _AZURE_HOSTS = (
 )
 
 
-@attrs.frozen
+@frozen
 class ProviderAuth:
     """A command that prints a bearer token. Times in milliseconds; an interval of 0 keeps the token until a 401."""
 
@@ -52,7 +53,7 @@ class ProviderAuth:
     cwd: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ProviderInfo:
     """Where a model is served and how to talk to it. Times in milliseconds, retries capped at 100.
 

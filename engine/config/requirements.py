@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
-import attrs
-
 from engine.config.kinds import Report
 from engine.config.schema import APPROVAL_POLICY
 from engine.config.source import TomlFile, read_toml
@@ -22,6 +20,7 @@ from engine.permissions.constrained import ConstraintError, EmptyField, InvalidV
 from engine.permissions.requirements import PermissionRequirements, RequirementClass, variant_name
 from engine.protocol.paths import absolute_path
 from engine.protocol.settings import ApprovalPolicy, GranularApproval
+from engine.records import frozen
 
 __all__ = ["NO_REQUIREMENTS", "SYSTEM_FOLDER", "Requirements", "parse_requirements", "read_requirements"]
 
@@ -59,7 +58,7 @@ _NOT_YET = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Requirements:
     """What may be chosen. None allows everything; the first of a list is what stands in for a refused value."""
 

@@ -6,17 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-import attrs
-
 from engine.permissions.canonical import absolute
 from engine.permissions.view import View
+from engine.records import frozen
 
 __all__ = ["Trust", "TrustLevel", "find_trust", "main_repository", "project_files", "project_root"]
 
 TrustLevel = Literal["trusted", "untrusted"]
 
 
-@attrs.frozen
+@frozen
 class Trust:
     """A decision, and the key of `[projects]` that holds it."""
 

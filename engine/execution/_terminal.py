@@ -10,6 +10,7 @@ import trio
 
 from engine.execution.output import DELTA_CAP, MAX_DELTAS, HeadTailBuffer, Utf8Chunker, decode_lossy
 from engine.execution.process import Process
+from engine.records import frozen
 
 __all__ = ["Terminal", "TerminalCallbacks", "TerminalEnd"]
 
@@ -18,7 +19,7 @@ TRAILING_OUTPUT_S = 0.1  # for output that others still write after the command'
 DRAIN_GRACE_S = 0.05  # for what is left in the pipe when nobody is left to write
 
 
-@attrs.frozen
+@frozen
 class TerminalEnd:
     """The end of a command, told once: when it has exited and its output is drained.
 
@@ -38,7 +39,7 @@ def _ignore(_: object) -> None:
     pass
 
 
-@attrs.frozen
+@frozen
 class TerminalCallbacks:
     """How a tool hears of its command; plain functions that must not block. One that raises ends the command.
 

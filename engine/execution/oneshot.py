@@ -11,6 +11,7 @@ import trio
 from engine.execution.output import DELTA_CAP, MAX_DELTAS, HeadBuffer, aggregate, decode_lossy
 from engine.execution.process import ExtraFiles, OutputStream
 from engine.execution.supervisor import Supervisor
+from engine.records import frozen
 
 __all__ = ["DEFAULT_TIMEOUT_MS", "USER_SHELL_TIMEOUT_MS", "CommandResult", "OnOutput", "run_command"]
 
@@ -24,7 +25,7 @@ DRAIN_GRACE_S = 0.25  # for what is left in the pipes when nobody is left to wri
 OnOutput = Callable[[Literal["stdout", "stderr"], bytes], None]
 
 
-@attrs.frozen
+@frozen
 class CommandResult:
     """How a command ended. `exit_code` is 124 after a timeout and 128 + `signal` for one killed by a signal.
 

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from engine.errors import ProcessError
+from engine.records import define, frozen
 
 if TYPE_CHECKING:
     from engine.execution._link import Link
@@ -31,7 +32,7 @@ class SpawnError(ProcessError):
         super().__init__(f"{subject}: {self.strerror} (os error {number})")
 
 
-@attrs.frozen
+@frozen
 class ExitStatus:
     """How a process ended: with `code`, or by `signal`. Both are None if the host's SIGCHLD handling hid it."""
 
@@ -46,7 +47,7 @@ class ExitStatus:
         return -1 if self.code is None else self.code
 
 
-@attrs.frozen
+@frozen
 class TerminalSize:
     """Of a pseudo-terminal, in character cells."""
 
@@ -54,7 +55,7 @@ class TerminalSize:
     columns: int = 80
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class ExtraFiles:
     """File descriptors of ours that a command gets besides its streams; the caller closes them after the spawn.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import PurePath
 
-import attrs
+from engine.records import frozen
 
 __all__ = ["Shell", "ShellKind", "discover_shell", "shell_argv", "shell_for"]
 
@@ -27,7 +27,7 @@ _STEMS = {kind.value: kind for kind in ShellKind} | {"pwsh": ShellKind.POWERSHEL
 _PROGRAMS = {ShellKind.POWERSHELL: ("pwsh", "powershell")}
 
 
-@attrs.frozen
+@frozen
 class Shell:
     kind: ShellKind
     path: str

@@ -17,13 +17,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, final
 
-import attrs
 import trio
 
 from engine.errors import ProcessError
 from engine.execution import _process_tree as tree
 from engine.execution._link import EngineClosedProcess, Link, interpreter
 from engine.execution.process import ExtraFiles, InputStream, OutputStream, Process, SpawnError, TerminalSize
+from engine.records import frozen
 
 __all__ = ["Supervisor", "SupervisorStatistics", "open_supervisor"]
 
@@ -32,7 +32,7 @@ CLOSE_GRACE_S = 5.0
 MAX_EXTRA_FDS = 240  # the kernel passes 253 at once
 
 
-@attrs.frozen
+@frozen
 class SupervisorStatistics:
     """State at one moment. `live`: commands of whose tree something may be left; `starts`: supervisors so far."""
 

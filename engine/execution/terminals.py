@@ -20,6 +20,7 @@ from engine.execution._terminal import Terminal, TerminalCallbacks, TerminalEnd
 from engine.execution.output import decode_lossy, estimate_tokens
 from engine.execution.process import ExtraFiles, TerminalSize
 from engine.execution.supervisor import Supervisor
+from engine.records import frozen
 
 __all__ = [
     "TerminalCallbacks",
@@ -58,7 +59,7 @@ class TerminalInputClosed(ProcessError):
         super().__init__("stdin is closed for this session; rerun exec_command with tty=true to keep stdin open")
 
 
-@attrs.frozen
+@frozen
 class TerminalOutput:
     """The reply of one call. Either `exit_code` (the command has ended) or `session_id` (it runs on) is set.
 
@@ -79,7 +80,7 @@ class TerminalOutput:
     input_accepted: bool = True
 
 
-@attrs.frozen
+@frozen
 class TerminalInfo:
     """A background terminal."""
 
@@ -90,7 +91,7 @@ class TerminalInfo:
     running: bool
 
 
-@attrs.frozen
+@frozen
 class TerminalStatistics:
     """`in_call`: commands whose session id has not been handed out (yet)."""
 

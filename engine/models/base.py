@@ -13,6 +13,7 @@ from engine.errors import ModelError
 from engine.models.failures import Disconnected
 from engine.models.responses import ResponseDecoder, ResponseEvent
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.config.providers import ProviderInfo
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "ModelRequest", "RawEvents", "ResponseStream"]
 
 
-@attrs.frozen
+@frozen
 class ModelRequest:
     """One request: the complete JSON body (session.md 4.6) and the session's own headers.
 

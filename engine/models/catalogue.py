@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import attrs
 
 from engine.protocol.settings import TruncationPolicy
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.config.model import Config
@@ -31,7 +32,7 @@ OUTPUT_LIMIT: Final = 10_000
 _NAMESPACED: Final = re.compile(r"[A-Za-z0-9_-]+/([^/]+)")
 
 
-@attrs.frozen
+@frozen
 class ReasoningLevel:
     """A reasoning effort a model offers, and what it is good for."""
 
@@ -39,7 +40,7 @@ class ReasoningLevel:
     description: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ModelInfo:
     """Metadata of one model. Windows and limits are in tokens.
 

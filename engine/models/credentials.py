@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import attrs
 import msgspec
 
 from engine.errors import MissingCredential
+from engine.records import define
 
 if TYPE_CHECKING:
     from engine.config.providers import ProviderInfo
@@ -23,7 +23,7 @@ OTHER_WAYS: Final = (
 )
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Credentials:
     """Where keys may come from: the environment, a key the host passed in, `auth.json` in the home.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import attrs
-
 from engine.errors import ModelError, ProtocolError
 from engine.models.failures import Disconnected, incomplete_failure, response_failure
 from engine.models.rate_limits import snapshot_from_event, snapshots_from_headers
@@ -14,6 +12,7 @@ from engine.protocol.codec import decode_item
 from engine.protocol.items import ResponseItem
 from engine.protocol.settings import TokenUsage
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 __all__ = [
     "Completed",
@@ -39,26 +38,26 @@ TRUSTED_ACCESS: Final = "trusted_access_for_cyber"
 _MODEL_HEADERS: Final = ("openai-model", "x-openai-model")
 
 
-@attrs.frozen
+@frozen
 class Created:
     """The server took the request."""
 
 
-@attrs.frozen
+@frozen
 class ItemAdded:
     """An item begins; `item` is what is there so far."""
 
     item: ResponseItem
 
 
-@attrs.frozen
+@frozen
 class ItemDone:
     """An item is complete."""
 
     item: ResponseItem
 
 
-@attrs.frozen
+@frozen
 class TextDelta:
     """More text of the message `item_id` (`""` where the server names none)."""
 
@@ -66,7 +65,7 @@ class TextDelta:
     delta: str
 
 
-@attrs.frozen
+@frozen
 class CustomInputDelta:
     """More input of a freeform tool call."""
 
@@ -75,7 +74,7 @@ class CustomInputDelta:
     delta: str
 
 
-@attrs.frozen
+@frozen
 class ReasoningSummaryDelta:
     """More of part `summary_index` of a reasoning summary."""
 
@@ -84,7 +83,7 @@ class ReasoningSummaryDelta:
     summary_index: int
 
 
-@attrs.frozen
+@frozen
 class ReasoningSummaryPartAdded:
     """The next part of a reasoning summary begins."""
 
@@ -92,7 +91,7 @@ class ReasoningSummaryPartAdded:
     summary_index: int
 
 
-@attrs.frozen
+@frozen
 class ReasoningTextDelta:
     """More raw reasoning."""
 
@@ -101,7 +100,7 @@ class ReasoningTextDelta:
     content_index: int
 
 
-@attrs.frozen
+@frozen
 class Completed:
     """The response is complete. `end_turn` false: the server wants another request."""
 
@@ -110,33 +109,33 @@ class Completed:
     end_turn: bool | None = None
 
 
-@attrs.frozen
+@frozen
 class ServerModel:
     """The model that really answers; told first by the response headers, then whenever it changes."""
 
     model: str
 
 
-@attrs.frozen
+@frozen
 class RateLimits:
     """A rate-limit snapshot in its core wire form."""
 
     snapshot: JsonObject
 
 
-@attrs.frozen
+@frozen
 class ModelsEtag:
     """The version of the server's model catalogue."""
 
     etag: str
 
 
-@attrs.frozen
+@frozen
 class ReasoningIncluded:
     """The server counts earlier reasoning into the usage it reports."""
 
 
-@attrs.frozen
+@frozen
 class VerificationRequested:
     """The server recommends a verification of the user, e.g. `trusted_access_for_cyber`."""
 

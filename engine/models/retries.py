@@ -6,10 +6,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import attrs
 import trio
 
 from engine.errors import ModelError
+from engine.records import frozen
 
 __all__ = ["BACKOFF_BASE", "Backoff", "HttpRetry", "with_retries"]
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 BACKOFF_BASE: Final = 0.2  # seconds before the first retry
 
 
-@attrs.frozen
+@frozen
 class Backoff:
     """Seconds before retry n (from 1): 0.2 x 2^(n-1), times 0.9 to 1.1. `uniform` and `sleep` are seams for tests."""
 

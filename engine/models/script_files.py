@@ -41,6 +41,7 @@ from engine.models.scripts import (
 )
 from engine.protocol.codec import json_value
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 __all__ = ["load_script", "parse_script"]
 
@@ -101,7 +102,7 @@ def _from_jsonl(text: str, source: str) -> Script:
     return attrs.evolve(options, responses=tuple(found))
 
 
-@attrs.frozen
+@frozen
 class _Defaults:
     template: bool = False
 

@@ -40,6 +40,7 @@ from engine.models.scripts import (
     as_response,
 )
 from engine.protocol.wire import JsonObject
+from engine.records import define, frozen
 
 __all__ = [
     "Action",
@@ -66,33 +67,33 @@ class ScriptExhausted(ScriptError, ModelError):
     """The script has no answer left for this request. Final for the turn."""
 
 
-@attrs.frozen
+@frozen
 class Emit:
     """Events to send together."""
 
     events: tuple[JsonObject, ...]
 
 
-@attrs.frozen
+@frozen
 class Text:
     """Text to put into the event stream as it is."""
 
     text: str
 
 
-@attrs.frozen
+@frozen
 class Pause:
     """Seconds to wait."""
 
     seconds: float
 
 
-@attrs.frozen
+@frozen
 class Hold:
     """Wait to be released."""
 
 
-@attrs.frozen
+@frozen
 class End:
     """The end of the stream; `dropped`: the connection breaks instead of ending the body."""
 
@@ -102,7 +103,7 @@ class End:
 Action = Emit | Text | Pause | Hold | End
 
 
-@attrs.frozen
+@frozen
 class Played:
     """What a request gets: a stream (2xx) as actions, or a plain answer as `body`. Header names are lower case."""
 
@@ -211,7 +212,7 @@ def _plain(answer: HttpAnswer) -> Played:
     return Played(answer.status, {"content-type": "application/json"} | headers, body)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Maker:
     """Makes the events of one response."""
 

@@ -12,6 +12,7 @@ import attrs
 
 from engine.errors import ScriptError
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.models.script_requests import ScriptedRequest
@@ -60,7 +61,7 @@ Phase = Literal["commentary", "final_answer"]
 DEFAULT_CHUNK = 32  # characters of a delta
 
 
-@attrs.frozen
+@frozen
 class Say:
     """An assistant message, streamed in deltas of `chunk` characters, `interval` seconds apart."""
 
@@ -70,7 +71,7 @@ class Say:
     interval: float = 0.0
 
 
-@attrs.frozen
+@frozen
 class Reason:
     """A reasoning item: parts of a summary, maybe raw text, maybe an opaque encrypted form."""
 
@@ -81,7 +82,7 @@ class Reason:
     interval: float = 0.0
 
 
-@attrs.frozen
+@frozen
 class CallFunction:
     """A call of a function tool. `arguments`: a table, or text that is sent as it is (also when it is no JSON)."""
 
@@ -91,7 +92,7 @@ class CallFunction:
     namespace: str | None = None
 
 
-@attrs.frozen
+@frozen
 class CallTool:
     """A call of a freeform tool; the input is streamed too when `chunk` is given."""
 
@@ -101,7 +102,7 @@ class CallTool:
     chunk: int = 0
 
 
-@attrs.frozen
+@frozen
 class Shell:
     """A shell command, through `exec_command` or `shell_command`, whichever the request offers."""
 
@@ -109,7 +110,7 @@ class Shell:
     call_id: str | None = None
 
 
-@attrs.frozen
+@frozen
 class Patch:
     """A patch, through the freeform `apply_patch` if the request offers it, else through the shell."""
 
@@ -117,7 +118,7 @@ class Patch:
     call_id: str | None = None
 
 
-@attrs.frozen
+@frozen
 class Usage:
     """Token usage of the response; the total is input + output unless given."""
 
@@ -128,19 +129,19 @@ class Usage:
     total: int | None = None
 
 
-@attrs.frozen
+@frozen
 class Delay:
     """A pause of `seconds`."""
 
     seconds: float
 
 
-@attrs.frozen
+@frozen
 class Wait:
     """Holds the response until `ScriptedModel.release()`, or until the client goes away."""
 
 
-@attrs.frozen
+@frozen
 class Failed:
     """`response.failed`, told when the stream closes. Ends the response."""
 
@@ -148,35 +149,35 @@ class Failed:
     message: str = ""
 
 
-@attrs.frozen
+@frozen
 class Incomplete:
     """`response.incomplete`. Ends the response."""
 
     reason: str = "max_output_tokens"
 
 
-@attrs.frozen
+@frozen
 class Cut:
     """Ends without `response.completed`: `end` ends the body in good order, `drop` breaks the connection."""
 
     how: Literal["end", "drop"] = "drop"
 
 
-@attrs.frozen
+@frozen
 class Garbage:
     """Text put into the event stream as it is."""
 
     text: str
 
 
-@attrs.frozen
+@frozen
 class RawEvent:
     """One event as the server would send it."""
 
     event: JsonObject
 
 
-@attrs.frozen
+@frozen
 class HttpAnswer:
     """A plain HTTP answer instead of a stream; the only step of its response. `body`: text, or a JSON value."""
 
@@ -204,7 +205,7 @@ Step = (
 )
 
 
-@attrs.frozen
+@frozen
 class When:
     """Which requests a response is for; what is absent matches everything. Texts match when they are contained."""
 
@@ -215,7 +216,7 @@ class When:
     model: str | None = None
 
 
-@attrs.frozen
+@frozen
 class Expect:
     """What must hold for the request that got a response; otherwise the answer is a `ScriptMismatch`."""
 
@@ -227,7 +228,7 @@ class Expect:
     model: str | None = None
 
 
-@attrs.frozen
+@frozen
 class ScriptedResponse:
     """One response. `repeat`: how many requests of a thread it answers, `None` for any number.
 
@@ -255,7 +256,7 @@ class ScriptedResponse:
 Responder = Callable[["ScriptedRequest"], ScriptedResponse | Step | str]
 
 
-@attrs.frozen
+@frozen
 class Script:
     """Responses in order. `scope`: whether each thread walks through them by itself, or all threads together.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-import attrs
-
 from engine.errors import InvalidRequest, ProtocolError
 from engine.permissions.canonical import absolute
 from engine.permissions.view import View
@@ -19,6 +17,7 @@ from engine.protocol.profiles import (
     SandboxPolicy,
 )
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 __all__ = [
     "StartFields",
@@ -44,7 +43,7 @@ _FIELDS: Mapping[str, str] = {
 _MODES = ("read-only", "workspace-write", "danger-full-access")
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class StartFields:
     """What `thread/start`, `thread/resume` and `thread/fork` say of permissions; None is not said.
 
@@ -57,7 +56,7 @@ class StartFields:
     workspace_roots: tuple[str, ...] | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TurnFields:
     """What `turn/start` says of permissions; None is not said. Paths are normal and absolute."""
 

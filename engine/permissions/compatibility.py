@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
-
 from engine.permissions.canonical import absolute
 from engine.permissions.legacy import UnbridgeablePolicy, from_legacy_for_cwd
 from engine.permissions.profiles import file_system_of, network_of, profile_to_legacy
@@ -16,6 +14,7 @@ from engine.protocol.profiles import (
     SandboxPolicy,
     WorkspaceWrite,
 )
+from engine.records import frozen
 
 __all__ = ["Projection", "compatibility_policy", "project"]
 
@@ -39,7 +38,7 @@ def compatibility_policy(
     )
 
 
-@attrs.frozen
+@frozen
 class Projection:
     """One materialised profile in its recorded forms.
 

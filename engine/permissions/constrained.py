@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from engine.errors import InvalidRequest
+from engine.records import frozen
 
 __all__ = ["Constrained", "ConstraintError", "EmptyField", "InvalidValue"]
 
@@ -42,7 +43,7 @@ class EmptyField(ConstraintError):
         super().__init__(f"field `{field_name}` cannot be empty")
 
 
-@attrs.frozen
+@frozen
 class Constrained(Generic[T]):
     """A value and what it must satisfy. It never changes: `set` gives another one, so a refusal leaves all as it was.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import attrs
-
 from engine.protocol.profiles import Access
+from engine.records import frozen
 
 __all__ = ["Decision", "LegacyScan", "RootFacts", "Row"]
 
@@ -27,7 +26,7 @@ class LegacyScan(NamedTuple):
     slash_tmp: bool
 
 
-@attrs.frozen
+@frozen
 class Decision:
     """What may be done with a path, and what decides it (permissions.md 3.2, 4.2, 4.3).
 

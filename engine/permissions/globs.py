@@ -16,6 +16,7 @@ import attrs
 
 from engine.errors import EngineError
 from engine.protocol.paths import components
+from engine.records import frozen
 
 __all__ = ["GLOB_CHARACTERS", "Glob", "GlobError", "compile_glob", "has_glob_characters"]
 
@@ -42,7 +43,7 @@ def has_glob_characters(text: str) -> bool:
     return not GLOB_CHARACTERS.isdisjoint(text)
 
 
-@attrs.frozen
+@frozen
 class _Token:
     """One place in a component: a regular expression for one character, or a star."""
 
@@ -57,7 +58,7 @@ _SLASH = _Token("/", is_slash=True)
 _Component = re.Pattern[str] | None
 
 
-@attrs.frozen
+@frozen
 class Glob:
     """A compiled glob. `text` is what it was made from."""
 

@@ -9,8 +9,6 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-import attrs
-
 from engine.errors import EngineError
 from engine.permissions.globs import has_glob_characters
 from engine.permissions.profiles import from_runtime, read_only, with_roots_added, workspace_write
@@ -31,6 +29,7 @@ from engine.protocol.profiles import (
     SpecialPath,
     SpecialValue,
 )
+from engine.records import frozen
 
 __all__ = ["NamedProfile", "NamedProfileError", "ProfileWarning", "Rule", "built_in", "compile_named"]
 
@@ -76,7 +75,7 @@ class NamedProfileError(EngineError):
         super().__init__(message)
 
 
-@attrs.frozen
+@frozen
 class ProfileWarning:
     """Something in a table that works, but hardly as its author meant it."""
 
@@ -84,7 +83,7 @@ class ProfileWarning:
     message: str
 
 
-@attrs.frozen
+@frozen
 class NamedProfile:
     """A compiled profile. `workspace_roots` are its own, normal and absolute; the entries are still symbolic."""
 

@@ -11,11 +11,12 @@ from engine.permissions.view import View
 from engine.permissions.whole_disk import has_denied_read
 from engine.protocol.paths import is_under
 from engine.protocol.profiles import FileSystemSandboxPolicy
+from engine.records import frozen
 
 __all__ = ["ReadDenyMatcher", "read_deny_matcher"]
 
 
-@attrs.frozen
+@frozen
 class ReadDenyMatcher:
     """The denied places and globs of a policy in one directory. `is_broken`: a glob has no meaning; all is denied."""
 

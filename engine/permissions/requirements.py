@@ -27,6 +27,7 @@ from engine.protocol.profiles import (
     LiteralPath,
     PermissionProfile,
 )
+from engine.records import frozen
 
 __all__ = ["PermissionRequirements", "RequirementClass", "fallback", "requirement_class", "variant_name"]
 
@@ -60,7 +61,7 @@ def variant_name(sandbox_class: str) -> str:
     return _VARIANTS[sandbox_class]
 
 
-@attrs.frozen
+@frozen
 class PermissionRequirements:
     """What profiles must satisfy. `sandbox_classes` None allows all; `deny_read` has normal absolute paths and globs.
 

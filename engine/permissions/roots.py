@@ -22,6 +22,7 @@ from engine.protocol.profiles import (
     SandboxPolicy,
     WorkspaceWrite,
 )
+from engine.records import frozen
 
 __all__ = [
     "Roots",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@frozen
 class WritableRoot:
     """A place that may be written, without what stays read-only below it. All paths are normal."""
 

@@ -36,13 +36,14 @@ from engine.protocol.profiles import (
     SandboxPolicy,
     SpecialPath,
 )
+from engine.records import frozen
 
 __all__ = ["BUILT_IN_IDS", "PermissionUpdate", "ProfileSnapshot", "ProfileState", "SessionPermissions"]
 
 BUILT_IN_IDS = (":read-only", ":workspace", ":danger-full-access")
 
 
-@attrs.frozen
+@frozen
 class ProfileSnapshot:
     """A profile, symbols and all, with where it comes from: id, profile and roots always change together."""
 
@@ -68,7 +69,7 @@ class ProfileSnapshot:
         return "built-in" if self.active.id in BUILT_IN_IDS else "named"
 
 
-@attrs.frozen
+@frozen
 class ProfileState:
     """The snapshot in force under the constraint of an administrator, which looks at the profile alone."""
 
@@ -97,7 +98,7 @@ class ProfileState:
         return self.set(ProfileSnapshot.of(profile))
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class PermissionUpdate:
     """Changes to the permissions of a session; None leaves things as they are. Roots are normal absolute paths.
 

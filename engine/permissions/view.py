@@ -14,6 +14,7 @@ from typing import Protocol
 import attrs
 
 from engine.protocol.paths import normal_path
+from engine.records import frozen
 
 __all__ = ["DiskView", "MemoryView", "View"]
 
@@ -67,7 +68,7 @@ class View(Protocol):
         ...
 
 
-@attrs.frozen
+@frozen
 class DiskView:
     """The machine's own disk; environment and working directory are the process's where they are not given."""
 

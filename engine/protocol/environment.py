@@ -7,6 +7,8 @@ from typing import Literal
 
 import attrs
 
+from engine.records import frozen
+
 __all__ = ["ShellEnvironmentPolicy"]
 
 
@@ -14,7 +16,7 @@ def _texts(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-@attrs.frozen
+@frozen
 class ShellEnvironmentPolicy:
     """Applied in the order of the fields. Patterns are case-insensitive wildcards (`*`, `?`) on names.
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import attrs
-
 from engine.protocol.ids import ThreadId
 from engine.protocol.items import ResponseItem
 from engine.protocol.profiles import ActivePermissionProfile, PermissionProfile
 from engine.protocol.settings import ApprovalPolicy, TokenUsageInfo
 from engine.protocol.turn_items import FileChange, TurnItem
 from engine.protocol.wire import JsonObject, UnknownVariant, Wire, optional
+from engine.records import frozen
 
 __all__ = [
     "AgentMessage",
@@ -65,7 +64,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SessionConfigured(Wire):
     """The first event of a session; `rollout_path` names a file that usually does not exist yet."""
 
@@ -89,7 +88,7 @@ class SessionConfigured(Wire):
     rollout_path: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class Warning(Wire):
     """Something the user should know; the session goes on."""
 
@@ -97,7 +96,7 @@ class Warning(Wire):
     message: str
 
 
-@attrs.frozen
+@frozen
 class DeprecationNotice(Wire):
     """A deprecated setting is in use."""
 
@@ -106,7 +105,7 @@ class DeprecationNotice(Wire):
     details: str | None = None
 
 
-@attrs.frozen
+@frozen
 class ErrorEvent(Wire):
     """A turn (or an operation) failed; `task_complete` still follows where a turn runs."""
 
@@ -115,7 +114,7 @@ class ErrorEvent(Wire):
     codex_error_info: str | JsonObject | None = None
 
 
-@attrs.frozen
+@frozen
 class StreamError(Wire):
     """A model request failed and is tried again."""
 
@@ -125,7 +124,7 @@ class StreamError(Wire):
     additional_details: str | None = None
 
 
-@attrs.frozen
+@frozen
 class TaskStarted(Wire):
     """A turn began."""
 
@@ -136,7 +135,7 @@ class TaskStarted(Wire):
     collaboration_mode_kind: str = "default"
 
 
-@attrs.frozen
+@frozen
 class TaskComplete(Wire):
     """A turn ended by itself (also after an `error`)."""
 
@@ -148,7 +147,7 @@ class TaskComplete(Wire):
     time_to_first_token_ms: int | None = optional()
 
 
-@attrs.frozen
+@frozen
 class TurnAborted(Wire):
     """A turn was stopped: `interrupted`, `replaced`, `review_ended` or `budget_limited`."""
 
@@ -159,7 +158,7 @@ class TurnAborted(Wire):
     duration_ms: int | None = optional()
 
 
-@attrs.frozen
+@frozen
 class TokenCount(Wire):
     """Token usage after a response, once its tools are done."""
 
@@ -168,7 +167,7 @@ class TokenCount(Wire):
     rate_limits: JsonObject | None = None
 
 
-@attrs.frozen
+@frozen
 class UserMessage(Wire):
     """What the user sent, in its persisted form."""
 
@@ -179,7 +178,7 @@ class UserMessage(Wire):
     text_elements: tuple[JsonObject, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class AgentMessage(Wire):
     """What the model said, in its persisted form."""
 
@@ -189,7 +188,7 @@ class AgentMessage(Wire):
     memory_citation: JsonObject | None = None
 
 
-@attrs.frozen
+@frozen
 class AgentMessageContentDelta(Wire):
     """The next piece of an agent message."""
 
@@ -200,7 +199,7 @@ class AgentMessageContentDelta(Wire):
     delta: str
 
 
-@attrs.frozen
+@frozen
 class AgentReasoning(Wire):
     """One finished part of a reasoning summary."""
 
@@ -208,7 +207,7 @@ class AgentReasoning(Wire):
     text: str
 
 
-@attrs.frozen
+@frozen
 class AgentReasoningRawContent(Wire):
     """One finished part of raw reasoning, where it may be shown."""
 
@@ -216,7 +215,7 @@ class AgentReasoningRawContent(Wire):
     text: str
 
 
-@attrs.frozen
+@frozen
 class AgentReasoningSectionBreak(Wire):
     """A new part of the reasoning summary begins."""
 
@@ -225,7 +224,7 @@ class AgentReasoningSectionBreak(Wire):
     summary_index: int
 
 
-@attrs.frozen
+@frozen
 class ReasoningContentDelta(Wire):
     """The next piece of a reasoning summary."""
 
@@ -237,7 +236,7 @@ class ReasoningContentDelta(Wire):
     summary_index: int = 0
 
 
-@attrs.frozen
+@frozen
 class ReasoningRawContentDelta(Wire):
     """The next piece of raw reasoning."""
 
@@ -249,7 +248,7 @@ class ReasoningRawContentDelta(Wire):
     content_index: int = 0
 
 
-@attrs.frozen
+@frozen
 class RawResponseItem(Wire):
     """An item as it enters the history."""
 
@@ -257,7 +256,7 @@ class RawResponseItem(Wire):
     item: ResponseItem
 
 
-@attrs.frozen
+@frozen
 class ItemStarted(Wire):
     """A turn item is there, not finished."""
 
@@ -268,7 +267,7 @@ class ItemStarted(Wire):
     started_at_ms: int | None = optional()
 
 
-@attrs.frozen
+@frozen
 class ItemCompleted(Wire):
     """A turn item is finished."""
 
@@ -279,7 +278,7 @@ class ItemCompleted(Wire):
     completed_at_ms: int | None = optional()
 
 
-@attrs.frozen
+@frozen
 class ExecCommandBegin(Wire):
     """A command starts. `source`: agent, user_shell, unified_exec_startup, unified_exec_interaction."""
 
@@ -295,7 +294,7 @@ class ExecCommandBegin(Wire):
     interaction_input: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class ExecCommandOutputDelta(Wire):
     """Output of a running command; `chunk` is base64 of the bytes, `stream` is stdout or stderr."""
 
@@ -305,7 +304,7 @@ class ExecCommandOutputDelta(Wire):
     chunk: str
 
 
-@attrs.frozen
+@frozen
 class TerminalInteraction(Wire):
     """Input written to a background terminal."""
 
@@ -315,7 +314,7 @@ class TerminalInteraction(Wire):
     stdin: str
 
 
-@attrs.frozen
+@frozen
 class ExecCommandEnd(Wire):
     """A command ended: `completed` (exit 0), `failed` or `declined`. `duration` is `{secs, nanos}`."""
 
@@ -338,7 +337,7 @@ class ExecCommandEnd(Wire):
     interaction_input: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class PatchApplyBegin(Wire):
     """A patch is about to be written."""
 
@@ -349,7 +348,7 @@ class PatchApplyBegin(Wire):
     changes: Mapping[str, FileChange]
 
 
-@attrs.frozen
+@frozen
 class PatchApplyEnd(Wire):
     """A patch was written, failed or was declined."""
 
@@ -363,7 +362,7 @@ class PatchApplyEnd(Wire):
     status: str
 
 
-@attrs.frozen
+@frozen
 class TurnDiff(Wire):
     """The net change of the turn's patches so far."""
 
@@ -371,7 +370,7 @@ class TurnDiff(Wire):
     unified_diff: str
 
 
-@attrs.frozen
+@frozen
 class PlanStep(Wire):
     """One step of a plan: `pending`, `in_progress` or `completed`."""
 
@@ -379,7 +378,7 @@ class PlanStep(Wire):
     status: str
 
 
-@attrs.frozen
+@frozen
 class PlanUpdate(Wire):
     """The model's to-do list."""
 
@@ -388,7 +387,7 @@ class PlanUpdate(Wire):
     plan: tuple[PlanStep, ...]
 
 
-@attrs.frozen
+@frozen
 class ViewImageToolCall(Wire):
     """The model looks at an image file."""
 
@@ -397,7 +396,7 @@ class ViewImageToolCall(Wire):
     path: str
 
 
-@attrs.frozen
+@frozen
 class WebSearchBegin(Wire):
     """A hosted web search starts."""
 
@@ -405,7 +404,7 @@ class WebSearchBegin(Wire):
     call_id: str
 
 
-@attrs.frozen
+@frozen
 class WebSearchEnd(Wire):
     """A hosted web search ended."""
 
@@ -415,7 +414,7 @@ class WebSearchEnd(Wire):
     action: JsonObject | None = None
 
 
-@attrs.frozen
+@frozen
 class ExecApprovalRequest(Wire):
     """May this command run? (tools.md 4.3)"""
 
@@ -432,7 +431,7 @@ class ExecApprovalRequest(Wire):
     parsed_cmd: tuple[JsonObject, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class ApplyPatchApprovalRequest(Wire):
     """May this patch be written?"""
 
@@ -445,7 +444,7 @@ class ApplyPatchApprovalRequest(Wire):
     grant_root: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class DynamicToolCallRequest(Wire):
     """A tool of the host is called."""
 
@@ -458,7 +457,7 @@ class DynamicToolCallRequest(Wire):
     namespace: str | None = None
 
 
-@attrs.frozen
+@frozen
 class DynamicToolCallResponse(Wire):
     """What a tool of the host answered."""
 
@@ -475,7 +474,7 @@ class DynamicToolCallResponse(Wire):
     namespace: str | None = None
 
 
-@attrs.frozen
+@frozen
 class ModelReroute(Wire):
     """The server answered with another model than was asked for."""
 
@@ -485,7 +484,7 @@ class ModelReroute(Wire):
     reason: str
 
 
-@attrs.frozen
+@frozen
 class ModelVerification(Wire):
     """The server asks for a verification of the account."""
 
@@ -493,7 +492,7 @@ class ModelVerification(Wire):
     verifications: tuple[str, ...]
 
 
-@attrs.frozen
+@frozen
 class ThreadRolledBack(Wire):
     """The last turns were taken out of the history; the file only grows."""
 
@@ -501,14 +500,14 @@ class ThreadRolledBack(Wire):
     num_turns: int
 
 
-@attrs.frozen
+@frozen
 class ContextCompacted(Wire):
     """The conversation was compacted."""
 
     type: ClassVar[str] = "context_compacted"
 
 
-@attrs.frozen
+@frozen
 class ShutdownComplete(Wire):
     """The last event of a session."""
 
@@ -563,7 +562,7 @@ EventMsg = (
 EVENT_ALIASES: Mapping[str, str] = {"turn_started": "task_started", "turn_complete": "task_complete"}
 
 
-@attrs.frozen
+@frozen
 class Event:
     """One event: the submission that caused it, and what happened."""
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import attrs
-
 from engine.protocol.wire import JsonObject, UnknownVariant, Wire, optional
+from engine.records import frozen
 
 __all__ = ["ImageInput", "LocalImageInput", "MentionInput", "SkillInput", "TextInput", "UserInput"]
 
 
-@attrs.frozen
+@frozen
 class TextInput(Wire):
     """Plain text."""
 
@@ -20,7 +19,7 @@ class TextInput(Wire):
     text_elements: tuple[JsonObject, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class ImageInput(Wire):
     """An image by URL (http, https or `data:`)."""
 
@@ -29,7 +28,7 @@ class ImageInput(Wire):
     detail: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class LocalImageInput(Wire):
     """An image file on this machine; read and inlined when the turn starts."""
 
@@ -38,7 +37,7 @@ class LocalImageInput(Wire):
     detail: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class SkillInput(Wire):
     """An explicit mention of a skill."""
 
@@ -47,7 +46,7 @@ class SkillInput(Wire):
     path: str
 
 
-@attrs.frozen
+@frozen
 class MentionInput(Wire):
     """An explicit mention of an app or a file."""
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import attrs
 
 from engine.protocol.wire import JsonObject, UnknownVariant, Wire, optional, unwritten
+from engine.records import frozen
 
 __all__ = [
     "CompactionItem",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@frozen
 class InputText(Wire):
     """Text given to the model."""
 
@@ -49,7 +50,7 @@ class InputText(Wire):
     text: str
 
 
-@attrs.frozen
+@frozen
 class InputImage(Wire):
     """An image given to the model: an http(s) or `data:` URL."""
 
@@ -58,7 +59,7 @@ class InputImage(Wire):
     detail: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class OutputText(Wire):
     """Text the model wrote."""
 
@@ -70,7 +71,7 @@ ContentPart = InputText | InputImage | OutputText | UnknownVariant
 OutputContent = str | tuple[InputText | InputImage | UnknownVariant, ...]
 
 
-@attrs.frozen
+@frozen
 class Message(Wire):
     """A message of `user`, `assistant`, `developer` or `system`. `phase`: `commentary` or `final_answer`."""
 
@@ -81,7 +82,7 @@ class Message(Wire):
     id: str | None = unwritten()
 
 
-@attrs.frozen
+@frozen
 class SummaryText(Wire):
     """One part of a reasoning summary."""
 
@@ -89,7 +90,7 @@ class SummaryText(Wire):
     text: str
 
 
-@attrs.frozen
+@frozen
 class ReasoningText(Wire):
     """Raw reasoning."""
 
@@ -97,7 +98,7 @@ class ReasoningText(Wire):
     text: str
 
 
-@attrs.frozen
+@frozen
 class PlainReasoningText(Wire):
     """Raw reasoning in its older spelling."""
 
@@ -109,7 +110,7 @@ ReasoningSummary = SummaryText | UnknownVariant
 ReasoningContent = ReasoningText | PlainReasoningText | UnknownVariant
 
 
-@attrs.frozen
+@frozen
 class Reasoning(Wire):
     """What the model thought: a summary, maybe the raw text, maybe an opaque encrypted form."""
 
@@ -120,7 +121,7 @@ class Reasoning(Wire):
     id: str | None = unwritten()
 
 
-@attrs.frozen
+@frozen
 class FunctionCall(Wire):
     """A call of a function tool; `arguments` is JSON text as the model wrote it."""
 
@@ -132,7 +133,7 @@ class FunctionCall(Wire):
     id: str | None = unwritten()
 
 
-@attrs.frozen
+@frozen
 class FunctionCallOutput(Wire):
     """The answer to a `FunctionCall`: plain text, or a list of parts."""
 
@@ -141,7 +142,7 @@ class FunctionCallOutput(Wire):
     output: OutputContent
 
 
-@attrs.frozen
+@frozen
 class CustomToolCall(Wire):
     """A call of a freeform tool; `input` is raw text."""
 
@@ -153,7 +154,7 @@ class CustomToolCall(Wire):
     id: str | None = unwritten()
 
 
-@attrs.frozen
+@frozen
 class CustomToolCallOutput(Wire):
     """The answer to a `CustomToolCall`."""
 
@@ -163,7 +164,7 @@ class CustomToolCallOutput(Wire):
     output: OutputContent = attrs.field(kw_only=True)
 
 
-@attrs.frozen
+@frozen
 class LocalShellCall(Wire):
     """A shell call of older models; read, never produced (tools.md 1.2)."""
 
@@ -174,7 +175,7 @@ class LocalShellCall(Wire):
     id: str | None = unwritten()
 
 
-@attrs.frozen
+@frozen
 class ToolSearchCall(Wire):
     """The model looks for deferred tools."""
 
@@ -186,7 +187,7 @@ class ToolSearchCall(Wire):
     id: str | None = unwritten()
 
 
-@attrs.frozen
+@frozen
 class ToolSearchOutput(Wire):
     """The tools found by a `ToolSearchCall`."""
 
@@ -197,7 +198,7 @@ class ToolSearchOutput(Wire):
     call_id: str | None = None
 
 
-@attrs.frozen
+@frozen
 class WebSearchCall(Wire):
     """A hosted web search, done by the server."""
 
@@ -207,7 +208,7 @@ class WebSearchCall(Wire):
     id: str | None = unwritten()
 
 
-@attrs.frozen
+@frozen
 class ImageGenerationCall(Wire):
     """A hosted image generation; `result` is base64."""
 
@@ -218,7 +219,7 @@ class ImageGenerationCall(Wire):
     result: str = ""
 
 
-@attrs.frozen
+@frozen
 class CompactionItem(Wire):
     """An opaque compaction made by the server."""
 
@@ -226,7 +227,7 @@ class CompactionItem(Wire):
     encrypted_content: str
 
 
-@attrs.frozen
+@frozen
 class ContextCompactionItem(Wire):
     """A compaction marker of newer servers."""
 
@@ -234,7 +235,7 @@ class ContextCompactionItem(Wire):
     encrypted_content: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class CompactionTrigger(Wire):
     """Asks the server to compact; never stored."""
 

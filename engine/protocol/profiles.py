@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import attrs
 
 from engine.protocol.wire import EMPTY, Wire, defaulted, optional
+from engine.records import frozen
 
 __all__ = [
     "PROJECT_ROOTS_PREFIX",
@@ -61,21 +62,21 @@ PROJECT_ROOTS_PREFIX = "codex-project-roots://"
 PROTECTED_NAMES = (".git", ".agents", ".codex")
 
 
-@attrs.frozen
+@frozen
 class PermissionData(Wire):
     """Base of the classes below: equality and hash leave out fields that nobody knows."""
 
     extra: Mapping[str, object] = attrs.field(default=EMPTY, kw_only=True, repr=False, eq=False)
 
 
-@attrs.frozen
+@frozen
 class DangerFullAccess(PermissionData):
     """No restriction at all."""
 
     type: ClassVar[str] = "danger-full-access"
 
 
-@attrs.frozen
+@frozen
 class ReadOnly(PermissionData):
     """Read everything, write nothing."""
 
@@ -83,7 +84,7 @@ class ReadOnly(PermissionData):
     network_access: bool = defaulted(False)
 
 
-@attrs.frozen
+@frozen
 class ExternalSandbox(PermissionData):
     """Somebody else isolates the process."""
 
@@ -91,7 +92,7 @@ class ExternalSandbox(PermissionData):
     network_access: NetworkAccess = "restricted"
 
 
-@attrs.frozen
+@frozen
 class WorkspaceWrite(PermissionData):
     """Write below the workspace, the listed roots and (unless excluded) the temporary folders."""
 
@@ -105,7 +106,7 @@ class WorkspaceWrite(PermissionData):
 SandboxPolicy = DangerFullAccess | ReadOnly | ExternalSandbox | WorkspaceWrite
 
 
-@attrs.frozen
+@frozen
 class LiteralPath(PermissionData):
     """One absolute path and everything below it."""
 
@@ -113,7 +114,7 @@ class LiteralPath(PermissionData):
     path: str
 
 
-@attrs.frozen
+@frozen
 class GlobPath(PermissionData):
     """A glob; only meaningful with access `none`."""
 
@@ -121,7 +122,7 @@ class GlobPath(PermissionData):
     pattern: str
 
 
-@attrs.frozen
+@frozen
 class SpecialValue(PermissionData):
     """What a symbolic location stands for. `path` belongs to `unknown`, `subpath` to `project_roots` and `unknown`."""
 
@@ -130,7 +131,7 @@ class SpecialValue(PermissionData):
     subpath: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class SpecialPath(PermissionData):
     """A symbolic location, e.g. `{"kind": "root"}`."""
 
@@ -156,7 +157,7 @@ class SpecialPath(PermissionData):
 FileSystemPath = LiteralPath | GlobPath | SpecialPath
 
 
-@attrs.frozen
+@frozen
 class FileSystemEntry(PermissionData):
     """Access to a path expression; `none` is written, `deny` is read too."""
 
@@ -164,7 +165,7 @@ class FileSystemEntry(PermissionData):
     access: Access
 
 
-@attrs.frozen
+@frozen
 class FileSystemSandboxPolicy(PermissionData):
     """The file-system part by itself, as turn contexts carry it. Only a restricted one has entries."""
 
@@ -173,7 +174,7 @@ class FileSystemSandboxPolicy(PermissionData):
     entries: tuple[FileSystemEntry, ...] = defaulted(())
 
 
-@attrs.frozen
+@frozen
 class RestrictedFileSystem(PermissionData):
     """Only what the entries allow."""
 
@@ -182,7 +183,7 @@ class RestrictedFileSystem(PermissionData):
     glob_scan_max_depth: int | None = optional()
 
 
-@attrs.frozen
+@frozen
 class UnrestrictedFileSystem(PermissionData):
     """Everything may be read and written."""
 
@@ -192,7 +193,7 @@ class UnrestrictedFileSystem(PermissionData):
 ManagedFileSystem = RestrictedFileSystem | UnrestrictedFileSystem
 
 
-@attrs.frozen
+@frozen
 class ManagedProfile(PermissionData):
     """We build the sandbox."""
 
@@ -201,14 +202,14 @@ class ManagedProfile(PermissionData):
     network: NetworkAccess
 
 
-@attrs.frozen
+@frozen
 class DisabledProfile(PermissionData):
     """No sandbox at all."""
 
     type: ClassVar[str] = "disabled"
 
 
-@attrs.frozen
+@frozen
 class ExternalProfile(PermissionData):
     """Somebody else isolates the file system."""
 
@@ -219,7 +220,7 @@ class ExternalProfile(PermissionData):
 PermissionProfile = ManagedProfile | DisabledProfile | ExternalProfile
 
 
-@attrs.frozen
+@frozen
 class ActivePermissionProfile(Wire):
     """Which named profile is in force; metadata only."""
 
@@ -227,14 +228,14 @@ class ActivePermissionProfile(Wire):
     extends: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class AdditionalNetwork(PermissionData):
     """Network of an additional profile; `enabled` None says nothing."""
 
     enabled: bool | None = None
 
 
-@attrs.frozen
+@frozen
 class AdditionalFileSystem(PermissionData):
     """Entries of an additional profile. `glob_scan_max_depth` is at least 1."""
 
@@ -242,7 +243,7 @@ class AdditionalFileSystem(PermissionData):
     glob_scan_max_depth: int | None = None
 
 
-@attrs.frozen
+@frozen
 class AdditionalPermissionProfile(PermissionData):
     """What one command may touch besides (permissions.md 9); None says nothing."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import attrs
-
 from engine.protocol.events import EventMsg
 from engine.protocol.ids import ThreadId
 from engine.protocol.items import ResponseItem
 from engine.protocol.profiles import FileSystemSandboxPolicy, PermissionProfile, SandboxPolicy
 from engine.protocol.settings import ApprovalPolicy, CollaborationMode, GitInfo, SessionSource, TruncationPolicy
 from engine.protocol.wire import JsonObject, UnknownVariant, Wire, defaulted, optional
+from engine.records import frozen
 
 __all__ = [
     "BaseInstructions",
@@ -27,14 +26,14 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@frozen
 class BaseInstructions(Wire):
     """The base instructions a thread started with."""
 
     text: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SessionMeta(Wire):
     """The first line of a thread: who, where, with what. `timestamp` is UTC in milliseconds with `Z`."""
 
@@ -57,7 +56,7 @@ class SessionMeta(Wire):
     git: GitInfo | None = optional()
 
 
-@attrs.frozen
+@frozen
 class TurnContextNetwork(Wire):
     """Domains a managed network allows and denies."""
 
@@ -65,7 +64,7 @@ class TurnContextNetwork(Wire):
     denied_domains: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TurnContext(Wire):
     """The settings a turn ran with; the newest one is the reference for context diffs."""
 
@@ -92,7 +91,7 @@ class TurnContext(Wire):
     truncation_policy: TruncationPolicy | None = optional()
 
 
-@attrs.frozen
+@frozen
 class Compacted(Wire):
     """The conversation was compacted; with `replacement_history`, that is the history from here on."""
 
@@ -101,7 +100,7 @@ class Compacted(Wire):
     replacement_history: tuple[ResponseItem, ...] | None = optional()
 
 
-@attrs.frozen
+@frozen
 class ResponseLine:
     """A model-visible item."""
 
@@ -109,7 +108,7 @@ class ResponseLine:
     item: ResponseItem
 
 
-@attrs.frozen
+@frozen
 class EventLine:
     """An event that is kept."""
 
@@ -117,7 +116,7 @@ class EventLine:
     msg: EventMsg
 
 
-@attrs.frozen
+@frozen
 class UnknownLine:
     """A line of a type this version does not know."""
 

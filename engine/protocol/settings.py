@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import attrs
-
 from engine.protocol.wire import Wire, optional
+from engine.records import frozen
 
 __all__ = [
     "ApprovalPolicy",
@@ -29,7 +28,7 @@ ReasoningSummaryMode = Literal["auto", "concise", "detailed", "none"]
 Verbosity = Literal["low", "medium", "high"]
 
 
-@attrs.frozen
+@frozen
 class GranularApproval(Wire):
     """Which kinds of prompts may be shown; a false flag turns that kind into a rejection (tools.md 4.1)."""
 
@@ -44,7 +43,7 @@ class GranularApproval(Wire):
 ApprovalPolicy = str | GranularApproval
 
 
-@attrs.frozen
+@frozen
 class CollaborationSettings(Wire):
     """What a collaboration mode sets."""
 
@@ -53,7 +52,7 @@ class CollaborationSettings(Wire):
     developer_instructions: str | None = None
 
 
-@attrs.frozen
+@frozen
 class CollaborationMode(Wire):
     """`default` or `plan`, with its settings."""
 
@@ -61,7 +60,7 @@ class CollaborationMode(Wire):
     settings: CollaborationSettings
 
 
-@attrs.frozen
+@frozen
 class TruncationPolicy(Wire):
     """How much of a tool output the model sees: `limit` bytes, or `limit` tokens of 4 bytes."""
 
@@ -79,7 +78,7 @@ class TruncationPolicy(Wire):
         return self.limit if self.mode == "tokens" else -(-self.limit // 4)
 
 
-@attrs.frozen
+@frozen
 class TokenUsage(Wire):
     """Tokens of one response, or a running total."""
 
@@ -99,7 +98,7 @@ class TokenUsage(Wire):
         )
 
 
-@attrs.frozen
+@frozen
 class TokenUsageInfo(Wire):
     """Usage of a thread: the running total, the last response, and the window the model effectively has."""
 
@@ -112,7 +111,7 @@ class TokenUsageInfo(Wire):
 SessionSource = str | Mapping[str, object]
 
 
-@attrs.frozen
+@frozen
 class GitInfo(Wire):
     """The state of the repository a thread started in."""
 

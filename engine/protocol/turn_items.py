@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import attrs
-
 from engine.protocol.inputs import UserInput
 from engine.protocol.wire import JsonObject, UnknownVariant, Wire, optional
+from engine.records import frozen
 
 __all__ = [
     "AddChange",
@@ -32,7 +31,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@frozen
 class UserMessageItem(Wire):
     """What the user sent."""
 
@@ -41,7 +40,7 @@ class UserMessageItem(Wire):
     content: tuple[UserInput, ...]
 
 
-@attrs.frozen
+@frozen
 class AgentText(Wire):
     """A text part of an agent message."""
 
@@ -52,7 +51,7 @@ class AgentText(Wire):
 AgentMessageContent = AgentText | UnknownVariant
 
 
-@attrs.frozen
+@frozen
 class AgentMessageItem(Wire):
     """What the model says to the user."""
 
@@ -62,7 +61,7 @@ class AgentMessageItem(Wire):
     phase: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class PlanItem(Wire):
     """A proposed plan (plan mode)."""
 
@@ -71,7 +70,7 @@ class PlanItem(Wire):
     text: str
 
 
-@attrs.frozen
+@frozen
 class ReasoningItem(Wire):
     """What the model thought: summary parts, and raw parts where they may be shown."""
 
@@ -81,7 +80,7 @@ class ReasoningItem(Wire):
     raw_content: tuple[str, ...] = ()
 
 
-@attrs.frozen
+@frozen
 class WebSearchItem(Wire):
     """A hosted web search."""
 
@@ -91,7 +90,7 @@ class WebSearchItem(Wire):
     action: JsonObject | None = None
 
 
-@attrs.frozen
+@frozen
 class AddChange(Wire):
     """A file that is new (or overwritten whole)."""
 
@@ -99,7 +98,7 @@ class AddChange(Wire):
     content: str
 
 
-@attrs.frozen
+@frozen
 class DeleteChange(Wire):
     """A file that goes; `content` is what it held."""
 
@@ -107,7 +106,7 @@ class DeleteChange(Wire):
     content: str
 
 
-@attrs.frozen
+@frozen
 class UpdateChange(Wire):
     """A file that changes, and maybe moves."""
 
@@ -119,7 +118,7 @@ class UpdateChange(Wire):
 FileChange = AddChange | DeleteChange | UpdateChange | UnknownVariant
 
 
-@attrs.frozen
+@frozen
 class FileChangeItem(Wire):
     """A patch. `changes` maps absolute paths; `status` is absent while it runs."""
 
@@ -132,7 +131,7 @@ class FileChangeItem(Wire):
     stderr: str | None = optional()
 
 
-@attrs.frozen
+@frozen
 class ContextCompactionTurnItem(Wire):
     """The conversation was compacted."""
 

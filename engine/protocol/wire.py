@@ -14,6 +14,8 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import attrs
 
+from engine.records import frozen
+
 __all__ = ["EMPTY", "JsonObject", "UnknownVariant", "Wire", "defaulted", "optional", "unwritten"]
 
 JsonObject = dict[str, object]
@@ -43,14 +45,14 @@ def unwritten() -> Any:
     return attrs.field(default=None, metadata={UNWRITTEN: True})
 
 
-@attrs.frozen
+@frozen
 class Wire:
     """Base of everything that crosses a wire. `extra` holds fields this version does not know."""
 
     extra: Mapping[str, object] = attrs.field(default=EMPTY, kw_only=True, repr=False)
 
 
-@attrs.frozen
+@frozen
 class UnknownVariant:
     """A member of a tagged union whose tag this version does not know; `raw` is written back as it came."""
 

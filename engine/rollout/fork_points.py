@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from engine.protocol.events import TaskComplete, TaskStarted, ThreadRolledBack, TurnAborted
 from engine.protocol.items import Message
 from engine.protocol.rollout_items import EventLine, ResponseLine, RolloutItem
+from engine.records import frozen
 from engine.rollout.boundaries import is_envelope, is_user_turn_boundary
 
 __all__ = [
@@ -21,7 +20,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
+@frozen
 class UnfinishedTurn:
     """A turn that had begun and not ended when the rollout was read; `start` is its first position."""
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from engine.errors import ProtocolError
 from engine.protocol.ids import ThreadId
 from engine.protocol.rollout_items import Compacted, RolloutItem, SessionMeta
+from engine.records import frozen
 from engine.rollout.lines import decode_rollout_line
 from engine.rollout.policy import is_known
 from engine.rollout.scan import BLANK, BROKEN, Scan
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadedRollout", "load"]
 
 
-@attrs.frozen
+@frozen
 class LoadedRollout:
     """What a rollout holds.
 

@@ -6,9 +6,8 @@ import re
 import time
 from datetime import UTC, datetime
 
-import attrs
-
 from engine.protocol.ids import ThreadId
+from engine.records import frozen
 
 __all__ = ["ARCHIVED_DIRECTORY", "SESSIONS_DIRECTORY", "RolloutName", "parse_rollout_name", "rollout_path"]
 
@@ -22,7 +21,7 @@ _NAME = re.compile(
 )
 
 
-@attrs.frozen
+@frozen
 class RolloutName:
     """What a file name tells: the thread, and when it was created (local time of then, read as UTC for sorting)."""
 

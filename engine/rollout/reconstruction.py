@@ -25,6 +25,7 @@ from engine.protocol.rollout_items import Compacted, EventLine, ResponseLine, Ro
 from engine.protocol.settings import TruncationPolicy
 from engine.protocol.truncation import approx_tokens, scaled, truncate_output, truncate_text
 from engine.protocol.wire import UnknownVariant
+from engine.records import define, frozen
 from engine.rollout.boundaries import (
     is_contextual_developer_message,
     is_contextual_user_message,
@@ -48,7 +49,7 @@ LEGACY_USER_TOKENS: Final = 20_000
 NO_SUMMARY: Final = "(no summary available)"
 
 
-@attrs.frozen
+@frozen
 class PreviousTurnSettings:
     """What the last user turn ran with, as far as a later turn must know."""
 
@@ -56,7 +57,7 @@ class PreviousTurnSettings:
     realtime_active: bool | None = None
 
 
-@attrs.frozen
+@frozen
 class Reconstruction:
     """The state a rollout leads to: history oldest first, and the settings later turns are compared with."""
 
@@ -95,7 +96,7 @@ _UNSET: Final = _Mark()
 _CLEARED: Final = _Mark()  # a compaction: the next turn sends its whole context
 
 
-@attrs.define
+@define
 class _Segment:
     """A turn while it is read backwards."""
 
@@ -106,7 +107,7 @@ class _Segment:
     base: tuple[ResponseItem, ...] | None = None
 
 
-@attrs.define
+@define
 class ReverseScan:
     """Takes items from the newest to the oldest, until it is `complete`; then, or where there are no more, `finish`.
 

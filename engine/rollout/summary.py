@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from engine.errors import ProtocolError
 from engine.protocol.events import UserMessage
 from engine.protocol.rollout_items import EventLine, RolloutItem, SessionMeta, TurnContext
+from engine.records import frozen
 from engine.rollout.lines import decode_rollout_line
 from engine.rollout.scan import BLANK, EVENT_MSG, SESSION_META, TURN_CONTEXT, Scan
 
@@ -23,7 +22,7 @@ REQUEST_MARKER = "## My request for Codex:"
 IMAGE_PREVIEW = "[Image]"
 
 
-@attrs.frozen
+@frozen
 class RolloutHead:
     """What the first lines tell. `complete`: looking at more lines would change nothing."""
 

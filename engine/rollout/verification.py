@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import attrs
-
 from engine.errors import ProtocolError
 from engine.protocol.codec import json_value
 from engine.protocol.ids import ThreadId
 from engine.protocol.rollout_items import SessionMeta
+from engine.records import frozen
 from engine.rollout.blocks import ByteSource, blocks
 from engine.rollout.lines import decode_rollout_line
 from engine.rollout.policy import is_known
@@ -21,7 +20,7 @@ __all__ = ["PROBLEMS_KEPT", "LineProblem", "RolloutReport", "verify"]
 PROBLEMS_KEPT: Final = 1000  # of a file that is damaged throughout, the first ones say enough
 
 
-@attrs.frozen
+@frozen
 class LineProblem:
     """A line that is lost: its number, counted from 1, its first and last offset in the file, and what is wrong."""
 
@@ -31,7 +30,7 @@ class LineProblem:
     text: str
 
 
-@attrs.frozen
+@frozen
 class RolloutReport:
     """What a rollout holds.
 

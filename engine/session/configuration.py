@@ -21,6 +21,7 @@ from engine.protocol.profiles import (
     SandboxPolicy,
 )
 from engine.protocol.settings import ApprovalPolicy, GranularApproval, SessionSource
+from engine.records import frozen
 from engine.session.settings import SessionSettings, SettingsUpdate, Unset
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _MODES = ("read-only", "workspace-write", "danger-full-access")
 Place = PathLike[str] | str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ThreadConfiguration:
     """What others may know of how a thread is configured now; `permission_profile` has no workspace symbols left."""
 
@@ -56,7 +57,7 @@ class ThreadConfiguration:
     source: SessionSource
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SessionConfiguration:
     """What holds now. Paths are absolute; the cwd existed when it was set.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from engine.protocol.items import InputText, Message, ResponseItem, user_message
 from engine.protocol.profiles import DangerFullAccess, ExternalSandbox, ReadOnly, SandboxPolicy, WorkspaceWrite
 from engine.protocol.rollout_items import TurnContext
@@ -17,6 +15,7 @@ from engine.protocol.settings import (
     TruncationPolicy,
 )
 from engine.protocol.wire import UnknownVariant
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.session.configuration import SessionConfiguration
@@ -29,7 +28,7 @@ INTERRUPTED = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TurnFacts:
     """What one turn runs with, looked up once when it starts."""
 

@@ -19,6 +19,7 @@ from engine.protocol.ids import SessionId, ThreadId, TurnId
 from engine.protocol.rollout_items import TurnContext
 from engine.protocol.settings import TokenUsageInfo
 from engine.protocol.wire import JsonObject
+from engine.records import define
 from engine.session.context import interruption_marker
 from engine.session.delivery import EventHub
 from engine.session.history import History
@@ -46,7 +47,7 @@ INTERRUPT_GRACE = 0.1  # seconds a turn has to wind up before it is fenced off
 FLUSH_BOUND = 5.0  # seconds an interrupt waits for the disk
 
 
-@attrs.define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True)
 class SessionCore:
     """State of one session. Only its own tasks touch it; handles go through `submit`."""
 

@@ -48,6 +48,7 @@ from engine.protocol.turn_items import (
     WebSearchItem,
     agent_text,
 )
+from engine.records import define
 from engine.session.status import PENDING, AgentStatus, status_after
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _merge(first: Event, second: Event) -> Event | None:
     return Event(first.id, attrs.evolve(one, delta=one.delta + two.delta))
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class EventHub:
     """The one place where a session's events are emitted.
 

@@ -28,6 +28,7 @@ from engine.protocol.items import (
 from engine.protocol.settings import TruncationPolicy
 from engine.protocol.truncation import scaled, truncate_output
 from engine.protocol.wire import JsonObject, UnknownVariant
+from engine.records import define, frozen
 
 __all__ = ["History", "Stored", "is_kept", "request_form"]
 
@@ -53,7 +54,7 @@ def _truncated(item: ResponseItem, policy: TruncationPolicy) -> ResponseItem:
     return item
 
 
-@attrs.frozen
+@frozen
 class Stored:
     """Items from a store, oldest first; `forms` where they were made beside them."""
 
@@ -61,7 +62,7 @@ class Stored:
     forms: Sequence[JsonObject] | None = None
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class History:
     """Items oldest first, and beside each the JSON value a request carries for it, made once.
 

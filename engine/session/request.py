@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import attrs
-
 from engine.config.features import beta_features
 from engine.models.base import ModelRequest
 from engine.protocol.ids import SessionId, ThreadId, TurnId, window_id
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.models.catalogue import ModelInfo
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestFacts", "build_request"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class RequestFacts:
     """What the requests of one turn have in common."""
 

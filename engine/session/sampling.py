@@ -38,6 +38,7 @@ from engine.protocol.items import (
 )
 from engine.protocol.settings import TokenUsage
 from engine.protocol.turn_items import AgentMessageItem, AgentText, ReasoningItem, WebSearchItem
+from engine.records import define
 from engine.session.tool_calls import ResponseCalls
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _Shown = AgentMessageItem | ReasoningItem | WebSearchItem
 OUTPUT_NOISE = ("annotations", "logprobs", "status")
 
 
-@attrs.define
+@define
 class SampleOutcome:
     """What one response brought. `follow_up`: the model wants another request."""
 
@@ -88,7 +89,7 @@ async def sample(turn: TurnRun) -> SampleOutcome:
             await trio.sleep(exc.delay if exc.delay is not None else backoff(attempt))
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Response:
     """The state of one response while it streams."""
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.config.model import Config
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Services"]
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Services:
     """Owned by the engine; outlives every session."""
 

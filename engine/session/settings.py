@@ -20,6 +20,7 @@ from engine.protocol.settings import (
     TokenUsage,
 )
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 __all__ = ["UNSET", "Input", "SessionSettings", "SettingsUpdate", "TurnResult", "Unset", "as_input"]
 
@@ -36,7 +37,7 @@ UNSET = Unset()
 Input = str | UserInput | Sequence[UserInput]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SettingsUpdate:
     """Changes to a session's settings; what is `None` (or `UNSET`) stays as it is. All or nothing.
 
@@ -59,7 +60,7 @@ class SettingsUpdate:
     output_schema: JsonObject | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SessionSettings:
     """How a session starts. What is `None` comes from the configuration; `cwd` from the process.
 
@@ -91,7 +92,7 @@ class SessionSettings:
     thread_source: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TurnResult:
     """How a turn ended. `usage` is what this turn used, `total_usage` what the thread used so far."""
 

@@ -12,10 +12,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import attrs
 import trio
 
 from engine.errors import EngineClosed, EngineError, SessionStartError
+from engine.records import define, frozen
 from engine.session.ward import Ward, collapse
 from engine.telemetry.trace import TraceRecorder
 from engine.thread_store.guard import LiveThreadGuard
@@ -40,7 +40,7 @@ __all__ = ["Start", "StartRequest", "Step", "check_graph", "session_main"]
 logger = logging.getLogger("engine")
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class StartRequest:
     """What a caller asked for: a new session (`thread` is `None`), or a stored thread to go on with."""
 
@@ -52,7 +52,7 @@ class StartRequest:
     approve: Approver
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Start:
     """One start on its way: what the steps found so far. A step writes only its own fields."""
 
@@ -69,7 +69,7 @@ class Start:
     core: SessionCore | None = None
 
 
-@attrs.frozen
+@frozen
 class Step:
     """One step of the start.
 

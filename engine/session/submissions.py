@@ -10,6 +10,7 @@ import trio
 
 from engine.protocol.ids import SubmissionId, TurnId, new_submission_id
 from engine.protocol.inputs import UserInput
+from engine.records import frozen
 from engine.session.settings import SettingsUpdate
 
 __all__ = ["Interrupt", "Op", "Reply", "RunShell", "Shutdown", "Submission", "UpdateSettings", "UserTurn"]
@@ -56,7 +57,7 @@ class Reply(Generic[T]):
         return self._value  # type: ignore[return-value]  # answered, so this is a T
 
 
-@attrs.frozen
+@frozen
 class UserTurn:
     """Input for the active turn, else for a new one."""
 
@@ -64,28 +65,28 @@ class UserTurn:
     update: SettingsUpdate | None = None
 
 
-@attrs.frozen
+@frozen
 class UpdateSettings:
     """New settings for later turns."""
 
     update: SettingsUpdate
 
 
-@attrs.frozen
+@frozen
 class RunShell:
     """A command of the user's own (`!command`)."""
 
     command: str
 
 
-@attrs.frozen
+@frozen
 class Interrupt:
     """Stop the active turn; with `turn_id`, only if it is that one."""
 
     turn_id: TurnId | None = None
 
 
-@attrs.frozen
+@frozen
 class Shutdown:
     """End the session."""
 
@@ -93,7 +94,7 @@ class Shutdown:
 Op = UserTurn | UpdateSettings | RunShell | Interrupt | Shutdown
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Submission:
     """An operation with its id, its reply, and the context variables of whoever submitted it."""
 

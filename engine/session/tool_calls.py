@@ -8,13 +8,14 @@ import attrs
 import trio
 
 from engine.protocol.items import CustomToolCallOutput, FunctionCallOutput
+from engine.records import define
 from engine.tools.base import FatalToolError, ToolContext, ToolOutput
 from engine.tools.registry import ToolCall, ToolRegistry, dispatch, output_item
 
 __all__ = ["ResponseCalls"]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Running:
     call: ToolCall
     parallel: bool
@@ -23,7 +24,7 @@ class _Running:
     output: ToolOutput | None = None
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class ResponseCalls:
     """Runs the calls of one response as children of `nursery`.
 

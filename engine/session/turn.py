@@ -36,6 +36,7 @@ from engine.protocol.items import ContentPart, InputImage, InputText, Message, R
 from engine.protocol.settings import TokenUsage, TokenUsageInfo
 from engine.protocol.turn_items import TurnItem, UserMessageItem
 from engine.protocol.wire import JsonObject
+from engine.records import define
 from engine.session.context import TurnFacts, context_items, turn_context
 from engine.session.request import RequestFacts, build_request
 from engine.session.sampling import sample
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["Fence", "TurnRun"]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Fence:
     """What a turn emits passes here; once it is closed, late events and items of the turn are dropped."""
 
@@ -73,7 +74,7 @@ class Fence:
         self.hub.emit(self.turn_id, msg)
 
 
-@attrs.define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True)
 class TurnRun:
     """A running turn. Everything it emits and records goes through its fence."""
 

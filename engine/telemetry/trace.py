@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import attrs
+from engine.records import frozen
 
 __all__ = ["Span", "StartupTrace", "TraceRecorder"]
 
 
-@attrs.frozen
+@frozen
 class Span:
     """One step: seconds since the start of the trace, seconds it took, and how it ended."""
 
@@ -22,7 +22,7 @@ class Span:
     status: Literal["ok", "failed", "cancelled"] = "ok"
 
 
-@attrs.frozen
+@frozen
 class StartupTrace:
     """The spans of one start in the order they began; `duration` is seconds until the session was ready."""
 

@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, final
 
-import attrs
-
 from engine.errors import StoreError
+from engine.records import define, frozen
 from engine.thread_store.rollout_file import ContentLost, RolloutFile
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Verb(Enum):
     REWRITE = auto()  # the file is lost: `lines` are everything up to `number`, from memory
 
 
-@attrs.frozen
+@frozen
 class Job:
     """One job for one writer. `lines` with the number of the last item in them, or a barrier to answer."""
 
@@ -51,7 +50,7 @@ class Job:
     barrier: Barrier | None = None
 
 
-@attrs.frozen
+@frozen
 class Patience:
     """Seconds: between tries after a failure, at first and at most; how long a lack of descriptors is no failure."""
 
@@ -61,7 +60,7 @@ class Patience:
     glance: float = 0.02  # between two looks for a descriptor
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Outcome:
     """How a writer stands after a batch. `freed` bytes left the queue; `unsynced` paths were written and not synced.
 
@@ -83,7 +82,7 @@ class Outcome:
     over: bool = False
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Trouble:
     """A writer that could not do what it was asked for: when to try again, and what is still owed."""
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import attrs
+from engine.records import frozen
 
 __all__ = ["MARK_LENGTH", "Checkpoint", "Checkpoints"]
 
 MARK_LENGTH = 64  # bytes before the offset that must still be there
 
 
-@attrs.frozen
+@frozen
 class Checkpoint:
     """In the first `offset` bytes of the file `(device, inode)`, which end with a line, stand `count` compactions.
 

@@ -21,6 +21,7 @@ from engine.protocol.rollout_items import EventLine, RolloutItem, SessionMeta, T
 from engine.protocol.settings import GitInfo, SessionSource
 from engine.protocol.turn_items import UserMessageItem
 from engine.protocol.wire import JsonObject, UnknownVariant
+from engine.records import define
 from engine.rollout.summary import IMAGE_PREVIEW, preview_of
 from engine.thread_store.interface import SPAWN_EDGE, EdgeStatus, SpawnEdge, StoredThread
 
@@ -40,7 +41,7 @@ def is_news(item: RolloutItem) -> bool:
 
 
 @final
-@attrs.define(eq=False)
+@define(eq=False)
 class Facts:
     """Facts of one thread, up to the items it has taken."""
 

@@ -6,14 +6,14 @@ import errno
 import os
 from typing import Protocol
 
-import attrs
+from engine.records import frozen
 
 __all__ = ["FileOperations", "FileStatus", "RealFiles"]
 
 COPIED_AT_ONCE = 8 << 20  # bytes
 
 
-@attrs.frozen
+@frozen
 class FileStatus:
     """Which file it is, how many names it has, and its size in bytes."""
 

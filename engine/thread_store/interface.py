@@ -21,6 +21,7 @@ from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import RolloutItem, SessionMeta, TurnContext
 from engine.protocol.settings import GitInfo, SessionSource
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 from engine.rollout.policy import PersistenceMode
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Keep(enum.Enum):
 KEEP: Final = Keep.KEEP
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class CreateThread:
     """A thread to be. `meta` is its first line but for git, which is added when the line is written.
 
@@ -96,7 +97,7 @@ class CreateThread:
         return self.meta if git is None else attrs.evolve(self.meta, git=git)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ResumeThread:
     """A stored thread to go on with: by id, or by the path of its rollout.
 
@@ -109,7 +110,7 @@ class ResumeThread:
     tail: StoredTail | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ThreadQuery:
     """Which threads are meant; what is `None` does not matter. `cwd` is that of the latest turn."""
 
@@ -118,7 +119,7 @@ class ThreadQuery:
     model_provider: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class StoredThread:
     """What is known of a stored thread without its items. Times are unix seconds.
 
@@ -157,7 +158,7 @@ class StoredThread:
     memory_mode: str = "enabled"
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ListThreads:
     """A page of a listing; what is `None` does not matter (app_server.md 3.1).
 
@@ -181,7 +182,7 @@ class ListThreads:
     excluded: tuple[ThreadId, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class IndexProgress:
     """How far the index of a store is with the threads it has to look at."""
 
@@ -190,7 +191,7 @@ class IndexProgress:
     running: bool
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ThreadPage:
     """Threads in order. Ties of the sort key are broken by id, so pages neither repeat nor miss one.
 
@@ -206,7 +207,7 @@ class ThreadPage:
     indexing: IndexProgress | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class GitPatch:
     """Changes of a thread's git facts. Each: a text, `None` to clear it, `KEEP`."""
 
@@ -215,7 +216,7 @@ class GitPatch:
     repository_url: str | Keep | None = KEEP
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MetadataPatch:
     """Changes of a thread's metadata; what is `None` stays."""
 
@@ -223,7 +224,7 @@ class MetadataPatch:
     memory_mode: Literal["enabled", "disabled"] | None = None
 
 
-@attrs.frozen
+@frozen
 class BeforeUserMessage:
     """A fork of what comes before the n-th user message (0-based, rolled back ones don't count).
 
@@ -233,21 +234,21 @@ class BeforeUserMessage:
     n: int
 
 
-@attrs.frozen
+@frozen
 class Interrupted:
     """A fork of everything; a turn that has not ended is told as interrupted, after `marker` if there is one."""
 
     marker: ResponseItem | None = None
 
 
-@attrs.frozen
+@frozen
 class LastTurns:
     """A fork of the last n turns, for sub-agents: real user messages, and mail that starts a turn."""
 
     n: int
 
 
-@attrs.frozen
+@frozen
 class ThroughTurn:
     """A fork of everything up to the end of a turn."""
 
@@ -257,7 +258,7 @@ class ThroughTurn:
 Snapshot = BeforeUserMessage | Interrupted | LastTurns | ThroughTurn
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ForkThread:
     """A new thread that begins with a copy of another one. `meta` is its own first line, as for `CreateThread`.
 
@@ -271,7 +272,7 @@ class ForkThread:
     git: GitInfo | Callable[[], GitInfo | None] | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SpawnEdge:
     """One thread spawned another; `open` until the child is closed explicitly (session.md 5.4)."""
 
@@ -280,7 +281,7 @@ class SpawnEdge:
     status: EdgeStatus
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class StoredHistory:
     """A stored thread with all its items, oldest first.
 
@@ -308,7 +309,7 @@ class StoredHistory:
         return latest_cwd(self.items) or self.meta.cwd
 
 
-@attrs.frozen
+@frozen
 class ResumedThread:
     """A live thread that goes on where its history ends; `loaded` is missing where only a tail was read."""
 

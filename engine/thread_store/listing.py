@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import attrs
-
 from engine.errors import InvalidRequest
 from engine.protocol.ids import parse_thread_id
+from engine.records import frozen
 from engine.rollout.lines import format_timestamp
 from engine.thread_store.facts import parse_time
 from engine.thread_store.interface import Direction, IndexProgress, ListThreads, SortKey, StoredThread, ThreadPage
@@ -27,7 +26,7 @@ Place = tuple[int, str]  # ms, thread id
 _CURSOR: Final = re.compile(r"(?P<time>[^_]+)(?:_(?P<id>[0-9a-f-]{36})(?P<inclusive>\+?))?", re.ASCII)
 
 
-@attrs.frozen
+@frozen
 class Cursor:
     """A place in an order; `inclusive` if the thread there is part of what follows."""
 

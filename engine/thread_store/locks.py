@@ -23,9 +23,8 @@ import time
 from pathlib import Path
 from typing import final
 
-import attrs
-
 from engine.errors import ConflictError
+from engine.records import frozen
 from engine.rollout.lines import format_timestamp
 
 __all__ = ["LOCKS_DIRECTORY", "LOCK_SUFFIX", "LockHolder", "RolloutLock", "RolloutLocks", "ThreadLocked"]
@@ -52,7 +51,7 @@ NO_LOCKS = (
 log = logging.getLogger(__name__)
 
 
-@attrs.frozen
+@frozen
 class LockHolder:
     """Who writes a rollout: a process, its host, and since when (UTC, `2025-01-02T03:04:05.678Z`)."""
 

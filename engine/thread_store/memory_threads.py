@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-import attrs
 import trio
 
 from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFound
 from engine.protocol.ids import ThreadId, parse_thread_id
 from engine.protocol.rollout_items import RolloutItem, SessionMeta
 from engine.protocol.wire import JsonObject
+from engine.records import define
 from engine.thread_store.changes import apply_patch, check_patch, meta_line, not_found
 from engine.thread_store.facts import Facts, edge_of
 from engine.thread_store.interface import (
@@ -28,7 +28,7 @@ from engine.thread_store.live_thread import LiveThread
 __all__ = ["MemoryThreads", "ThreadInMemory"]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class ThreadInMemory:
     """What is stored of one thread."""
 

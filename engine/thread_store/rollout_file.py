@@ -24,6 +24,7 @@ import attrs
 
 from engine.errors import ProtocolError
 from engine.protocol.codec import json_value
+from engine.records import define, frozen
 
 if TYPE_CHECKING:
     from engine.thread_store.barrier import Barrier
@@ -45,7 +46,7 @@ class ContentLost(Exception):
     """Bytes that were written are gone, and no handle leads to them any more."""
 
 
-@attrs.frozen
+@frozen
 class _Lines:
     """Whole lines that wait; `number` is that of the last item in them, `counted` their bytes in the queue."""
 
@@ -55,7 +56,7 @@ class _Lines:
 
 
 @final
-@attrs.define(eq=False)
+@define(eq=False)
 class RolloutFile:
     """What is left to write to one file, and how it stands. Only the appender's thread touches it.
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import attrs
 import trio
 
 from engine.protocol.events import ApplyPatchApprovalRequest, ExecApprovalRequest
 from engine.protocol.turn_items import FileChange
+from engine.records import frozen
 from engine.tools.host_code import call_host
 from engine.tools.parsed_commands import parse_command
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("engine.tools")
 Decision = Literal["approved", "approved_for_session", "denied", "abort"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class CommandApproval:
     """May this command run? `command` is the argv, `cwd` absolute."""
 
@@ -44,7 +44,7 @@ class CommandApproval:
     reason: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class PatchApproval:
     """May this patch be written? `changes` maps absolute paths."""
 
@@ -54,7 +54,7 @@ class PatchApproval:
     reason: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ToolApproval:
     """May this tool of the host be called with these arguments?"""
 

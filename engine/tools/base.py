@@ -19,6 +19,7 @@ from engine.protocol.items import InputImage, InputText
 from engine.protocol.settings import ApprovalPolicy, TruncationPolicy
 from engine.protocol.turn_items import TurnItem
 from engine.protocol.wire import JsonObject, Wire
+from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.execution.shells import Shell
@@ -49,7 +50,7 @@ class FatalToolError(EngineError):
     """Ends the turn: the call can't be answered at all."""
 
 
-@attrs.frozen
+@frozen
 class ToolOutput:
     """What goes back to the model: plain text, or parts. `success` never crosses the wire."""
 
@@ -57,14 +58,14 @@ class ToolOutput:
     success: bool = True
 
 
-@attrs.frozen
+@frozen
 class Enforcement:
     """Whether commands and patches may run. `refusal` is the model-visible reason when they may not."""
 
     refusal: str | None = None
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ToolContext:
     """What one turn lends to its tools. Everything in it lives at least as long as the turn."""
 
@@ -109,7 +110,7 @@ class ToolContext:
         self.emit(ItemCompleted(self.thread_id, self.turn_id, item, completed_at_ms=self.now_ms()))
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ToolInvocation:
     """One call. `input` is JSON text for a function tool, raw text for a freeform one."""
 

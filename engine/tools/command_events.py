@@ -11,6 +11,7 @@ import attrs
 from engine.protocol.events import EventMsg, ExecCommandBegin, ExecCommandEnd, ExecCommandOutputDelta
 from engine.protocol.truncation import formatted_truncate
 from engine.protocol.wire import JsonObject
+from engine.records import define
 from engine.tools.parsed_commands import parse_command
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["CommandEvents", "CommandSource"]
 CommandSource = Literal["agent", "unified_exec_startup", "user_shell"]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class CommandEvents:
     """Tells subscribers about a command. Nothing here waits or raises.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
-
 from engine.errors import ProcessError
 from engine.execution.environment import unified_exec_environment
 from engine.execution.shells import shell_for
 from engine.execution.terminals import DEFAULT_EXEC_YIELD_MS, TerminalCallbacks, TerminalEnd
 from engine.protocol.settings import TruncationPolicy
 from engine.protocol.wire import JsonObject, Wire
+from engine.records import frozen
 from engine.tools import specs
 from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput, parse_arguments
 from engine.tools.command_events import CommandEvents
@@ -44,7 +43,7 @@ _DESCRIPTION = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ExecCommandArguments(Wire):
     """What the model sends; an explicit null means the default."""
 
@@ -61,7 +60,7 @@ class ExecCommandArguments(Wire):
     prefix_rule: tuple[str, ...] | None = None
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ExecCommand:
     """Serves `exec_command`. `login` says whether the model may choose a login shell.
 

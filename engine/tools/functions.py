@@ -21,6 +21,7 @@ from engine.protocol.codec import decode, encode, json_bytes, json_value
 from engine.protocol.events import DynamicToolCallRequest, DynamicToolCallResponse
 from engine.protocol.items import InputImage, InputText
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 from engine.tools import specs
 from engine.tools.approvals import ToolApproval, ask
 from engine.tools.base import ToolError, ToolInvocation, ToolOutput
@@ -33,7 +34,7 @@ _SCALARS: Mapping[object, str] = {str: "string", int: "integer", float: "number"
 
 
 @final
-@attrs.frozen
+@frozen
 class Tool:
     """A function the model may call. Made by `tool`; pass it to `Engine.start_session(tools=...)`.
 
@@ -124,7 +125,7 @@ def _literal(values: Sequence[object]) -> JsonObject:
     return {**({"type": kinds.pop()} if len(kinds) == 1 and None not in kinds else {}), "enum": list(values)}
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class FunctionHandler:
     """Serves a `Tool` to the model."""
 

@@ -10,9 +10,8 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
-import attrs
-
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 
 __all__ = ["parse_command"]
 
@@ -129,7 +128,7 @@ def _actions(pipelines: list[list[list[str]]]) -> tuple[JsonObject, ...] | None:
 # --- one command ---------------------------------------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class _Words:
     """The arguments of a command, told apart: options, values of options, operands."""
 

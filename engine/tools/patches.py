@@ -18,6 +18,7 @@ from engine.protocol import turn_items
 from engine.protocol.truncation import formatted_truncate
 from engine.protocol.turn_items import FileChangeItem
 from engine.protocol.wire import JsonObject
+from engine.records import define, frozen
 from engine.tools.apply_patch import (
     EMPTY_PATCH_REJECTION,
     TOOL_DESCRIPTION,
@@ -56,7 +57,7 @@ _NOT_WRITTEN = "aborted by user; nothing was written"
 _UNCERTAIN = "aborted by user while files were being written; some of the changes may have been made"
 
 
-@attrs.frozen
+@frozen
 class PatchOutcome:
     """What the model reads about a patch that was applied, or failed while it was."""
 
@@ -64,7 +65,7 @@ class PatchOutcome:
     success: bool
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ApplyPatch:
     """Serves the freeform tool `apply_patch`."""
 
@@ -127,7 +128,7 @@ async def _run(context: ToolContext, call_id: str, verify: Callable[[], Verified
         return await _Application(context, call_id, verified).run()
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Application:
     """A verified patch on its way to the disk, and its turn item."""
 

@@ -20,6 +20,7 @@ from engine.protocol.items import (
     OutputContent,
 )
 from engine.protocol.wire import JsonObject
+from engine.records import frozen
 from engine.tools.base import FatalToolError, ToolContext, ToolError, ToolHandler, ToolInvocation, ToolOutput
 
 __all__ = ["ToolCall", "ToolRegistry", "dispatch", "output_item"]
@@ -29,7 +30,7 @@ logger = logging.getLogger("engine.tools")
 ToolCall = FunctionCall | CustomToolCall
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ToolRegistry:
     """The tools of a session. Of two with one name the first wins."""
 

@@ -11,6 +11,7 @@ from engine.errors import ProcessError
 from engine.execution.oneshot import DEFAULT_TIMEOUT_MS, CommandResult, run_command
 from engine.execution.output import HeadBuffer, aggregate, decode_lossy
 from engine.protocol.wire import JsonObject, Wire
+from engine.records import define, frozen
 from engine.tools import specs
 from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput, parse_arguments
 from engine.tools.command_events import CommandEvents
@@ -34,7 +35,7 @@ _DESCRIPTION = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ShellCommandArguments(Wire):
     """What the model sends; an explicit null means the default. `timeout` is an older name of `timeout_ms`."""
 
@@ -48,7 +49,7 @@ class ShellCommandArguments(Wire):
     prefix_rule: tuple[str, ...] | None = None
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ShellCommand:
     """Serves `shell_command`. One that is not `offered` is served all the same, but not beside other calls."""
 
@@ -100,7 +101,7 @@ class ShellCommand:
         return ToolOutput(shell_command_text(result, context.truncation), success=result.exit_code == 0)
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Run:
     """One run and its events; keeps what was written, for the event of a run that is cut short."""
 

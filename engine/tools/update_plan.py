@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
-
 from engine.protocol.events import PlanStep, PlanUpdate
 from engine.protocol.wire import JsonObject, Wire
+from engine.records import frozen
 from engine.tools import specs
 from engine.tools.base import ToolError, ToolInvocation, ToolOutput, parse_arguments
 
@@ -34,7 +33,7 @@ _PARAMETERS = specs.object_schema(
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class UpdatePlanArguments(Wire):
     """What the model sends."""
 
@@ -42,7 +41,7 @@ class UpdatePlanArguments(Wire):
     explanation: str | None = None
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class UpdatePlan:
     """Serves `update_plan`."""
 

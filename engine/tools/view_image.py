@@ -5,12 +5,12 @@ from __future__ import annotations
 import posixpath
 from typing import Literal
 
-import attrs
 import trio
 
 from engine.protocol.events import ViewImageToolCall
 from engine.protocol.items import InputImage
 from engine.protocol.wire import JsonObject, Wire
+from engine.records import frozen
 from engine.tools import specs
 from engine.tools.base import ToolError, ToolInvocation, ToolOutput, parse_arguments
 from engine.tools.command_requests import check_environment
@@ -25,7 +25,7 @@ _DESCRIPTION = (
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ViewImageArguments(Wire):
     """What the model sends."""
 
@@ -34,7 +34,7 @@ class ViewImageArguments(Wire):
     environment_id: str | None = None
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class ViewImage:
     """Serves `view_image`. `original` says whether the model can take images in their original size."""
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import attrs
-
 from engine.errors import ProcessError
 from engine.execution.terminals import DEFAULT_WRITE_YIELD_MS
 from engine.protocol.events import TerminalInteraction
 from engine.protocol.wire import JsonObject, Wire
+from engine.records import frozen
 from engine.tools import specs
 from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput, parse_arguments
 from engine.tools.command_requests import whole_number
@@ -41,7 +40,7 @@ _PARAMETERS = specs.object_schema(
 )
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WriteStdinArguments(Wire):
     """What the model sends; an explicit null means the default."""
 
@@ -51,7 +50,7 @@ class WriteStdinArguments(Wire):
     max_output_tokens: float | None = None
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class WriteStdin:
     """Serves `write_stdin`. A cancelled call leaves the command running and its output for the next call."""
 

@@ -27,13 +27,14 @@ from engine.execution.sandbox.seccomp import network_filter
 from engine.permissions.view import DiskView
 from engine.protocol.paths import normal_path
 from engine.protocol.profiles import NetworkAccess
+from engine.records import define, frozen
 
 __all__ = ["Assembly", "SandboxedCommand"]
 
 SEATBELT_VARIABLE = "CODEX_SANDBOX"
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class SandboxedCommand:
     """What to start, with `Supervisor.spawn(argv, cwd=..., env=env, files=files)`, `run_command` or a terminal.
 
@@ -71,7 +72,7 @@ class SandboxedCommand:
         self.close()
 
 
-@attrs.frozen
+@frozen
 class Assembly:
     """The last steps for one start; nothing here waits."""
 

@@ -25,6 +25,7 @@ from engine.execution.sandbox.memory_files import memory_file
 from engine.execution.sandbox.seatbelt import SANDBOX_EXEC
 from engine.execution.sandbox.seccomp import MACHINES, Machine, network_filter
 from engine.execution.supervisor import Supervisor
+from engine.records import frozen
 
 __all__ = ["ARGUMENTS_FD", "FILTER_FD", "Capability", "Launcher", "find_launchers", "probe"]
 
@@ -35,7 +36,7 @@ TRIAL_TIMEOUT_MS = 10_000
 Origin = Literal["system", "bundled"]
 
 
-@attrs.frozen
+@frozen
 class Launcher:
     """A `bwrap`: its path without links, where it comes from, and the files it consists of.
 
@@ -50,7 +51,7 @@ class Launcher:
     problem: str | None = None
 
 
-@attrs.frozen
+@frozen
 class Capability:
     """`launchers` in order of preference, those that can't be used included. `machine`: None without filters for it."""
 

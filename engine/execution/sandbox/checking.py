@@ -12,10 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-import attrs
-
 from engine.execution.sandbox.layout import Layout
 from engine.execution.sandbox.resolving import is_below
+from engine.records import frozen
 
 __all__ = ["SHELL", "HostMount", "check_arguments", "read_mounts"]
 
@@ -68,7 +67,7 @@ exec "$@"
 """
 
 
-@attrs.frozen
+@frozen
 class HostMount:
     """A line of `/proc/self/mountinfo`, as it is written there: blanks and the like stand as `\\040`."""
 

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import attrs
-
 from engine.execution.sandbox.errors import SandboxUnavailable
 from engine.execution.sandbox.layout import Layout
 from engine.execution.sandbox.resolving import is_below
 from engine.execution.sandbox.seccomp import Machine, metadata_filter, network_filter
+from engine.records import frozen
 
 __all__ = [
     "LandlockSupport",
@@ -42,7 +41,7 @@ _NETWORK_BIND, _NETWORK_CONNECT = 1 << 0, 1 << 1
 _SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1 << 0, 1 << 1
 
 
-@attrs.frozen
+@frozen
 class LandlockSupport:
     """The version of the interface, 0 where there is none; then `problem` says why."""
 
@@ -62,7 +61,7 @@ class LandlockSupport:
         return tuple(found)
 
 
-@attrs.frozen
+@frozen
 class Rule:
     """Access to a path (without links) and all below it, as bits."""
 

@@ -26,6 +26,7 @@ from engine.execution.sandbox.resolving import Resolved, Resolver, ancestors_bet
 from engine.execution.sandbox.rules import FileSystemRules
 from engine.permissions.roots import WritableRoot
 from engine.protocol.profiles import PROTECTED_NAMES
+from engine.records import frozen
 
 __all__ = ["DeniedFile", "Layout", "Mount", "arrange"]
 
@@ -37,7 +38,7 @@ _PLACEHOLDERS: dict[bool, MountKind] = {True: "placeholder_folder", False: "plac
 _HIDDEN: dict[bool, MountKind] = {True: "hidden_folder", False: "hidden_file"}
 
 
-@attrs.frozen
+@frozen
 class Mount:
     """Something that appears at `path`.
 
@@ -55,7 +56,7 @@ class Mount:
     loose: bool = False
 
 
-@attrs.frozen
+@frozen
 class Layout:
     """`whole_disk`: begin with the whole disk read-only, else with an empty tree. Then `mounts`, in their order."""
 
@@ -76,7 +77,7 @@ class Layout:
         return shown
 
 
-@attrs.frozen
+@frozen
 class DeniedFile:
     """A file that matches a glob of denied paths. `pinned`: its folder must keep its name for the glob to match."""
 
@@ -84,7 +85,7 @@ class DeniedFile:
     pinned: bool = False
 
 
-@attrs.frozen
+@frozen
 class _Item:
     """A place and what the policy says of it. `name` is how the policy names it."""
 

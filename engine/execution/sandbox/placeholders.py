@@ -22,6 +22,7 @@ from engine.execution._placeholder import (
 )
 from engine.execution.sandbox.errors import SandboxPolicyError
 from engine.execution.sandbox.steady import open_steady
+from engine.records import define
 
 __all__ = ["Placeholders"]
 
@@ -30,7 +31,7 @@ _NOBODY_CAN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTD
 _ATTEMPTS = 1000  # each is lost only to another command that ends just then, and takes some microseconds
 
 
-@attrs.define
+@define
 class Placeholders:
     """Those that one command needs.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import attrs
-
 from engine.execution.sandbox.capability import Capability, Launcher
 from engine.execution.sandbox.disk import ObservedDisk
 from engine.execution.sandbox.errors import SandboxUnavailable
@@ -19,13 +17,14 @@ from engine.execution.sandbox.seatbelt import SeatbeltProfile, seatbelt_profile
 from engine.permissions.view import DiskView
 from engine.protocol.paths import normal_path
 from engine.protocol.profiles import FileSystemSandboxPolicy, NetworkAccess
+from engine.records import frozen
 
 __all__ = ["Enforcement", "Plan", "PolicyInPlace", "make_plan"]
 
 Enforcement = Literal["none", "external", "bubblewrap", "landlock", "seatbelt"]
 
 
-@attrs.frozen
+@frozen
 class PolicyInPlace:
     """A policy that asks for a sandbox, and the directory its symbols mean."""
 
@@ -34,7 +33,7 @@ class PolicyInPlace:
     cwd: str
 
 
-@attrs.frozen
+@frozen
 class Plan:
     """How a policy is enforced, as long as `disk` says the same."""
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import attrs
-
 from engine.execution.sandbox.disk import Disk, Kind
+from engine.records import frozen
 
 __all__ = ["Resolved", "Resolver", "ancestors_between", "depth", "is_below", "parent"]
 
 _LONGEST_CHAIN = 40  # links on the way to one path, as the kernel has it
 
 
-@attrs.frozen
+@frozen
 class Resolved:
     """Where a path leads.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import attrs
-
 from engine.permissions.roots import Roots, WritableRoot
 from engine.permissions.view import View
 from engine.permissions.whole_disk import has_full_disk_read, has_full_disk_write, includes_platform_defaults
 from engine.protocol.profiles import FileSystemSandboxPolicy
+from engine.records import frozen
 
 __all__ = ["PLATFORM_ROOTS", "FileSystemRules", "file_system_rules"]
 
@@ -24,7 +23,7 @@ PLATFORM_ROOTS = (
 )
 
 
-@attrs.frozen
+@frozen
 class FileSystemRules:
     """Normal absolute paths, links not resolved. `full_read` and `full_write` are about the whole disk."""
 

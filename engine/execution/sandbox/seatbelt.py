@@ -11,9 +11,8 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-import attrs
-
 from engine.execution.sandbox.layout import Layout, Mount
+from engine.records import frozen
 
 __all__ = ["SANDBOX_EXEC", "SeatbeltProfile", "glob_expressions", "seatbelt_profile"]
 
@@ -56,7 +55,7 @@ _NETWORK = """\
 (allow mach-lookup (global-name "com.apple.SystemConfiguration.configd"))"""
 
 
-@attrs.frozen
+@frozen
 class SeatbeltProfile:
     """The text of a profile, and its parameters in order."""
 

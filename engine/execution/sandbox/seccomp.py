@@ -13,6 +13,8 @@ from typing import Literal
 
 import attrs
 
+from engine.records import frozen
+
 __all__ = ["MACHINES", "Machine", "NetworkFilter", "metadata_filter", "network_filter"]
 
 NetworkFilter = Literal["restricted", "proxy_routed"]
@@ -82,7 +84,7 @@ _METADATA = (
 )
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Machine:
     """What a filter must know of an instruction set: its audit number and the numbers of its system calls."""
 

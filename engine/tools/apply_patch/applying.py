@@ -9,9 +9,8 @@ import posixpath
 import sys
 from os import PathLike, fspath
 
-import attrs
-
 from engine.errors import InvalidRequest
+from engine.records import frozen
 from engine.tools.apply_patch.changes import AppliedAdd, AppliedChange, AppliedDelete, AppliedUpdate, PatchDelta
 from engine.tools.apply_patch.errors import (
     ApplyPatchError,
@@ -29,7 +28,7 @@ from engine.tools.apply_patch.patch import AddFile, DeleteFile, Hunk, Patch, Upd
 __all__ = ["PatchResult", "absolute_path", "apply_patch", "check_paths", "read_text_to_update"]
 
 
-@attrs.frozen
+@frozen
 class PatchResult:
     """The outcome as the standalone tool would print it.
 

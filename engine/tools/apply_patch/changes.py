@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import attrs
+from engine.records import frozen
 
 __all__ = [
     "AddChange",
@@ -23,7 +23,7 @@ __all__ = [
 # --- before: what an approval shows ------------------------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class AddChange:
     """A file is written whole."""
 
@@ -33,7 +33,7 @@ class AddChange:
         return {"type": "add", "content": self.content}
 
 
-@attrs.frozen
+@frozen
 class DeleteChange:
     """A file goes; `content` is what it held."""
 
@@ -43,7 +43,7 @@ class DeleteChange:
         return {"type": "delete", "content": self.content}
 
 
-@attrs.frozen
+@frozen
 class UpdateChange:
     """A file changes; `unified_diff` has hunks only (context 1), `move_path` is its new absolute path."""
 
@@ -65,7 +65,7 @@ def changes_to_wire(changes: Mapping[str, FileChange]) -> dict[str, dict[str, st
 # --- after: what is on the disk ------------------------------------------------------------------------
 
 
-@attrs.frozen
+@frozen
 class AppliedAdd:
     """`content` was written to `path`; `overwritten` is what stood there, None for a new file.
 
@@ -77,7 +77,7 @@ class AppliedAdd:
     overwritten: str | None = None
 
 
-@attrs.frozen
+@frozen
 class AppliedDelete:
     """`path` was removed; `content` is what it held, None if that could not be read."""
 
@@ -85,7 +85,7 @@ class AppliedDelete:
     content: str | None
 
 
-@attrs.frozen
+@frozen
 class AppliedUpdate:
     """`path` changed from `old_content` to `new_content`, and went to `move_path` over `overwritten` if that is set."""
 
@@ -99,7 +99,7 @@ class AppliedUpdate:
 AppliedChange = AppliedAdd | AppliedDelete | AppliedUpdate
 
 
-@attrs.frozen
+@frozen
 class PatchDelta:
     """Committed changes in order.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 
-import attrs
+from engine.records import frozen
 
 __all__ = ["TextLines", "split_keeping_ends", "split_text"]
 
 
-@attrs.frozen
+@frozen
 class TextLines:
     """`raw[i]` is `texts[i]` with its line ending; `newline` is the file's first ending, which inserted lines take.
 

@@ -13,8 +13,7 @@ import stat
 from collections.abc import Mapping
 from typing import Protocol
 
-import attrs
-
+from engine.records import frozen
 from engine.tools.apply_patch.errors import NotAFile
 
 __all__ = ["FileKind", "FileSystem", "MemoryFileSystem", "PathStatus", "RealFileSystem"]
@@ -29,7 +28,7 @@ class FileKind(enum.Enum):
     OTHER = "other"
 
 
-@attrs.frozen
+@frozen
 class PathStatus:
     """`kind` is what the path leads to; `symlink` says that the path itself is a link, dangling ones included."""
 

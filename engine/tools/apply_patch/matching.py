@@ -13,8 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate, groupby
 
-import attrs
-
+from engine.records import frozen
 from engine.tools.apply_patch.content import TextLines, split_text
 from engine.tools.apply_patch.errors import ContextNotFound, LinesNotFound
 from engine.tools.apply_patch.parser import WHITE_SPACE
@@ -101,7 +100,7 @@ class LineFinder:
         return self._made[level]
 
 
-@attrs.frozen
+@frozen
 class _Edit:
     """`removed` lines of the file, from line `start` on, give way to `added`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-import attrs
+from engine.records import frozen
 
 __all__ = ["AddFile", "Chunk", "ChunkLine", "DeleteFile", "Hunk", "LineKind", "Patch", "UpdateFile"]
 
@@ -17,7 +17,7 @@ class LineKind(enum.Enum):
     ADD = "+"
 
 
-@attrs.frozen
+@frozen
 class ChunkLine:
     """One line of a chunk, without its prefix and its line ending."""
 
@@ -25,7 +25,7 @@ class ChunkLine:
     text: str
 
 
-@attrs.frozen
+@frozen
 class Chunk:
     """One place of an update. `context` is the text behind `@@`, None for a bare or missing marker."""
 
@@ -44,7 +44,7 @@ class Chunk:
         return [line.text for line in self.lines if line.kind is not LineKind.REMOVE]
 
 
-@attrs.frozen
+@frozen
 class AddFile:
     """Write `content` to `path`, whatever stood there."""
 
@@ -52,14 +52,14 @@ class AddFile:
     content: str
 
 
-@attrs.frozen
+@frozen
 class DeleteFile:
     """Remove the file at `path`."""
 
     path: str
 
 
-@attrs.frozen
+@frozen
 class UpdateFile:
     """Change the file at `path` chunk by chunk (at least one) and, with `move_to`, give it another path."""
 
@@ -71,7 +71,7 @@ class UpdateFile:
 Hunk = AddFile | DeleteFile | UpdateFile
 
 
-@attrs.frozen
+@frozen
 class Patch:
     """A parsed patch. Paths are as spelled in the text; `environment_id` is None without an environment line."""
 

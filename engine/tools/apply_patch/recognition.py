@@ -10,8 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import attrs
-
+from engine.records import frozen
 from engine.tools.apply_patch.errors import ApplyPatchError
 from engine.tools.apply_patch.parser import BEGIN_MARKER, parse_patch
 from engine.tools.apply_patch.patch import Patch
@@ -29,7 +28,7 @@ _IMPLICIT = (
 )
 
 
-@attrs.frozen
+@frozen
 class Intercepted:
     """A patch, to be verified and applied instead of running the command.
 
@@ -42,14 +41,14 @@ class Intercepted:
     workdir: str | None = None
 
 
-@attrs.frozen
+@frozen
 class ModelError:
     """Recognised and refused: `text` goes to the model as a failed output, nothing runs."""
 
     text: str
 
 
-@attrs.frozen
+@frozen
 class Ordinary:
     """Not a patch; run the command."""
 

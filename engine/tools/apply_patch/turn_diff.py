@@ -7,8 +7,7 @@ import posixpath
 from collections.abc import Iterator
 from os import PathLike, fspath
 
-import attrs
-
+from engine.records import define
 from engine.tools.apply_patch.changes import AppliedAdd, AppliedChange, AppliedDelete, AppliedUpdate, PatchDelta
 from engine.tools.apply_patch.diffs import unified_diff
 
@@ -18,7 +17,7 @@ _CONTEXT = 3
 _NO_BLOB = "0" * 40
 
 
-@attrs.define
+@define
 class _TrackedFile:
     """`baseline` is the text before the turn, `current` the text now; None where there is no file."""
 

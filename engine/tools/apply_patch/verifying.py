@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from os import PathLike
 
-import attrs
-
+from engine.records import frozen
 from engine.tools.apply_patch.applying import absolute_path, check_paths, read_text_to_update
 from engine.tools.apply_patch.changes import AddChange, DeleteChange, FileChange, UpdateChange
 from engine.tools.apply_patch.diffs import unified_diff
@@ -25,7 +24,7 @@ EMPTY_PATCH_REJECTION = "patch rejected: empty patch"
 _DIFF_CONTEXT = 1
 
 
-@attrs.frozen
+@frozen
 class VerifiedFile:
     """One file of the patch: its absolute path, the change as shown, and the text it will hold (None: deleted)."""
 
@@ -34,7 +33,7 @@ class VerifiedFile:
     new_content: str | None
 
 
-@attrs.frozen
+@frozen
 class VerifiedPatch:
     """A patch that fits the files as they are now, one entry per hunk and path, in patch order."""
 
