@@ -22,7 +22,8 @@ from engine import __version__
 from engine.config.loading import find_home, load_config
 from engine.config.model import Config
 from engine.config.permissions import PermissionOverrides
-from engine.config.requirements import SYSTEM_FOLDER
+from engine.config.sightings import Sightings
+from engine.config.sources import SYSTEM_FOLDER
 from engine.errors import StoreError
 from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
@@ -205,49 +206,43 @@ class _Configurations:
     base: Mapping[str, object]
     ignore_user_config: bool = False
     strict: bool = False
-    _files: tuple[str, ...] = attrs.field(init=False)
-    _made: dict[object, Config] = attrs.field(factory=dict)
+    profile: str | None = None
+    system_folder: str = SYSTEM_FOLDER
+    _made: dict[object, tuple[Sightings, Config]] = attrs.field(factory=dict)
 
     LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
-
-    def __attrs_post_init__(self) -> None:
-        self._files = (str(self.home / "config.toml"), os.path.join(SYSTEM_FOLDER, "requirements.toml"))
 
     async def get(
         self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None = None
     ) -> Config:
         """The configuration of a session. Raises `ConfigError`."""
-        key = (self._identity(), cwd, permissions, repr(sorted(arguments.items())))
+        key = (cwd, permissions, repr(sorted(arguments.items())))
         made = self._made.get(key)
-        if made is None:
+        if made is None or not made[0].hold():
             made = await trio.to_thread.run_sync(self._load, arguments, cwd, permissions)
             if len(self._made) >= self.LIMIT:
                 self._made.clear()
             self._made[key] = made
-        return made
+        return made[1]
 
-    def _identity(self) -> object:
-        return tuple(map(_file_identity, self._files))
-
-    def _load(self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None) -> Config:
-        return load_config(
+    def _load(
+        self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None
+    ) -> tuple[Sightings, Config]:
+        seen = Sightings()
+        config = load_config(
             self.home,
             cwd=Path(cwd),
             overrides=tuple(self.base.items()),
             session=arguments,
             env=self.environment,
             ignore_user_file=self.ignore_user_config,
+            profile=self.profile,
             strict=self.strict,
             permissions=permissions,
+            system_folder=self.system_folder,
+            sightings=seen,
         )
-
-
-def _file_identity(path: str) -> object:
-    try:
-        found = os.stat(path)
-    except OSError as exc:
-        return exc.errno
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+        return seen, config
 
 
 @define(eq=False)
@@ -277,6 +272,10 @@ def _home(home: PathLike[str] | str | None, environment: Mapping[str, str]) -> P
     return find_home(environment) if home is None else Path(home).absolute()
 
 
+def _absolute(path: PathLike[str] | str) -> str:
+    return os.path.abspath(path)
+
+
 @asynccontextmanager
 async def open_engine(
     *,
@@ -289,6 +288,8 @@ async def open_engine(
     on_crash: Callable[[Session, Exception], None] | None = None,
     ignore_user_config: bool = False,
     strict_config: bool = False,
+    config_profile: str | None = None,
+    system_folder: PathLike[str] | str = SYSTEM_FOLDER,
 ) -> AsyncIterator[Engine]:
     """An engine for the length of a block; leaving it ends every session, orderly within `grace` seconds.
 
@@ -299,12 +300,22 @@ async def open_engine(
     - `api_key`: a key for providers that use OpenAI's login
     - `on_crash`: told when a running session ends by an error of its own; the others live on
     - `ignore_user_config`: as if `config.toml` of the home were empty; `strict_config`: unknown keys are errors
+    - `config_profile`: a profile of the configuration: `<profile>.config.toml` in the home, else `[profiles.<profile>]`
+    - `system_folder`: where an administrator's files stand (`config.toml`, `managed_config.toml`, `requirements.toml`)
 
     Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
     """
     environment = dict(os.environ)
     folder = _home(home, environment)
-    configurations = _Configurations(folder, environment, dict(config or {}), ignore_user_config, strict_config)
+    configurations = _Configurations(
+        folder,
+        environment,
+        dict(config or {}),
+        ignore_user_config,
+        strict_config,
+        config_profile,
+        _absolute(system_folder),
+    )
     failure: Exception | None = None
     try:
         async with (

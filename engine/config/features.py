@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "resolve_features",
     "unstable_warning",
 ]
+
+
+EMPTY: Mapping[str, bool] = MappingProxyType({})
 
 
 class Stage(enum.Enum):
@@ -128,9 +132,12 @@ class FeatureSet(NamedTuple):
 
 
 def resolve_features(
-    tables: Iterable[Mapping[str, object]], legacy_unified_exec: Iterable[bool | None] = ()
+    tables: Iterable[Mapping[str, object]],
+    legacy_unified_exec: Iterable[bool | None] = (),
+    pins: Mapping[str, bool] = EMPTY,
 ) -> FeatureSet:
-    """Defaults, then each `[features]` table in turn (base, profile, session), then what features imply.
+    """Defaults, then each `[features]` table in turn (base, profile, session), what an administrator pins, and what
+    features imply; that may contradict a pin, which is for the caller to see.
 
     `legacy_unified_exec` has the value of the old key `experimental_use_unified_exec_tool` beside each table, applied
     before it. Within a table keys are applied in sorted order, whatever the order in the file. Unknown keys do nothing.
@@ -151,6 +158,7 @@ def resolve_features(
             if name != key or FEATURES[key].stage is Stage.DEPRECATED:
                 used[name] = key
             enabled[key] = wanted
+    enabled |= pins
     for key, implied in _IMPLIED.items():
         if enabled[key]:
             enabled[implied] = True

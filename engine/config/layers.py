@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -12,7 +14,7 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from engine.config.source import TomlFile
 
-__all__ = ["Layer", "LayerName", "LayerStack", "Path", "dotted"]
+__all__ = ["MANAGED", "PRECEDENCE", "Layer", "LayerName", "LayerStack", "Path", "dotted", "merged"]
 
 # The wire names of layers (config.md 1), and `session` for what a session was started with.
 LayerName = Literal[
@@ -28,6 +30,19 @@ LayerName = Literal[
 
 Path = tuple[str | int, ...]
 
+# Lowest first (config.md 1). A user layer of a profile stands one above the user's own.
+PRECEDENCE: Mapping[LayerName, int] = {
+    "mdm": 0,
+    "system": 10,
+    "user": 20,
+    "project": 25,
+    "sessionFlags": 30,
+    "session": 31,
+    "legacyManagedConfigTomlFromFile": 40,
+    "legacyManagedConfigTomlFromMdm": 50,
+}
+MANAGED: tuple[LayerName, ...] = ("legacyManagedConfigTomlFromFile", "legacyManagedConfigTomlFromMdm")
+
 _WHERE: Mapping[str, str] = {"sessionFlags": "-c/--config override", "session": "the session's settings"}
 
 
@@ -37,17 +52,45 @@ def dotted(path: Path) -> str:
 
 
 class Layer:
-    """One table and where it comes from. The table is normalised and its paths are absolute; nobody changes it."""
+    """One table and where it comes from. The table is normalised and its paths are absolute; nobody changes it.
 
-    def __init__(self, name: LayerName, table: Table, file: TomlFile | None = None) -> None:
+    - `path`: its file, be it there or not; `file`: the file as it was read
+    - `profile`: the name of a user layer that was chosen besides the user's own
+    - `folder`: the `.codex` directory of a project layer, which may hold more than a configuration
+    - `disabled`: why the layer takes no part; its table is then only to be looked at
+    - `ignored`: keys of the file that such a layer may not set; they are not in the table
+    """
+
+    def __init__(
+        self,
+        name: LayerName,
+        table: Table,
+        file: TomlFile | None = None,
+        *,
+        path: str | None = None,
+        profile: str | None = None,
+        folder: str | None = None,
+        disabled: str | None = None,
+        ignored: tuple[str, ...] = (),
+    ) -> None:
         self.name = name
         self.table = table
         self.file = file
+        self.path = file.path if file is not None else path
+        self.profile = profile
+        self.folder = folder
+        self.disabled = disabled
+        self.ignored = ignored
 
     @cached_property
     def version(self) -> str:
         """The fingerprint of the table (config.md 1.2)."""
         return fingerprint(self.table)
+
+    @property
+    def precedence(self) -> int:
+        """Its place among the layers; the higher one wins."""
+        return PRECEDENCE[self.name] + (self.profile is not None)
 
     @property
     def where(self) -> str:
@@ -76,31 +119,37 @@ class Layer:
 
 
 class LayerStack:
-    """All layers of one load, lowest precedence first."""
+    """All layers of one load, lowest precedence first. `layers` take part; `everything` has the disabled ones too.
+
+    Raises `ConfigError` for layers in another order.
+    """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        self.layers = tuple(layers)
+        _check_order(layers)
+        self.everything = tuple(layers)
+        self.layers = tuple(layer for layer in layers if layer.disabled is None)
 
     @cached_property
     def table(self) -> Table:
         """The merge of all layers."""
-        return self.upto(len(self.layers))
+        return merged(self.layers)
 
-    def upto(self, count: int) -> Table:
-        """The merge of the lowest `count` layers."""
-        made: Table = {}
-        for layer in self.layers[:count]:
-            made = merge(made, layer.table)
+    def without(self, *names: LayerName) -> Table:
+        """The merge of the layers that are none of `names`."""
+        return merged([layer for layer in self.layers if layer.name not in names])
+
+    @cached_property
+    def origin_layers(self) -> Mapping[str, Layer]:
+        """The layer that last wrote each leaf. Indices of a longer array that was replaced keep theirs."""
+        made: dict[str, Layer] = {}
+        for layer in self.layers:
+            made.update(dict.fromkeys(leaves(layer.table), layer))
         return made
 
     @cached_property
     def origins(self) -> Mapping[str, LayerName]:
-        """The layer that last wrote each leaf. Indices of a longer array that was replaced keep theirs."""
-        made: dict[str, LayerName] = {}
-        for layer in self.layers:
-            for leaf in leaves(layer.table):
-                made[leaf] = layer.name
-        return made
+        """The names of those layers."""
+        return {leaf: layer.name for leaf, layer in self.origin_layers.items()}
 
     def error(self, message: str, path: Path, kind: type[ConfigError] = ConfigError) -> ConfigError:
         """The error for an effective value: it names the highest layer that set it, or no place for a default."""
@@ -119,3 +168,25 @@ class LayerStack:
                 return None
             value = cast(Table, value).get(part)
         return value
+
+
+def merged(layers: Iterable[Layer]) -> Table:
+    """The merge of some layers, lowest first."""
+    made: Table = {}
+    for layer in layers:
+        made = merge(made, layer.table)
+    return made
+
+
+def _check_order(layers: Sequence[Layer]) -> None:
+    outer: str | None = None
+    for below, above in itertools.pairwise(layers):
+        if below.precedence > above.precedence:
+            raise ConfigError("config layers are not in correct precedence order")
+    for layer in layers:
+        if layer.folder is None:
+            continue
+        around = os.path.dirname(layer.folder)
+        if outer is not None and not os.path.join(around, "").startswith(os.path.join(outer, "")):
+            raise ConfigError("project layers are not ordered from root to cwd")
+        outer = around

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from engine.config.agents_md import Instructions
 from engine.config.layers import Layer, LayerName
 from engine.config.permissions import ConfiguredPermissions
 from engine.config.providers import ProviderInfo, find_provider
@@ -60,6 +61,7 @@ class Config:
 
     - paths are absolute; `config_path` is the user's file, there or not; `memory_root` may be missing on disk
     - `features` has every known feature; `warnings` and `deprecations` (summary, details) are to be announced in order
+    - `user_instructions` is the text of the AGENTS.md files that hold for `cwd`
     - `unknown_keys` were kept and ignored; `origins` names the layer of each leaf of `raw`, the merge of `layers`
     """
 
@@ -97,6 +99,7 @@ class Config:
     include_collaboration_mode_instructions: bool = True
     include_environment_context: bool = True
     include_skills_instructions: bool = True
+    user_instructions: Instructions = Instructions()
     project_doc_max_bytes: int = 32768
     project_doc_fallback_filenames: tuple[str, ...] = ()
     project_root_markers: tuple[str, ...] = (".git",)

@@ -12,8 +12,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
+import attrs
+
+from engine.config.features import FEATURE_ALIASES, FEATURES
 from engine.config.kinds import Report
 from engine.config.schema import APPROVAL_POLICY
+from engine.config.sightings import Sightings
 from engine.config.source import TomlFile, read_toml
 from engine.errors import ConfigError
 from engine.permissions.constrained import ConstraintError, EmptyField, InvalidValue
@@ -22,12 +26,11 @@ from engine.protocol.paths import absolute_path
 from engine.protocol.settings import ApprovalPolicy, GranularApproval
 from engine.records import frozen
 
-__all__ = ["NO_REQUIREMENTS", "SYSTEM_FOLDER", "Requirements", "parse_requirements", "read_requirements"]
+__all__ = ["NO_REQUIREMENTS", "Requirements", "parse_requirements", "read_requirements", "with_managed"]
 
 T = TypeVar("T")
 Table = Mapping[str, object]
 
-SYSTEM_FOLDER = "/etc/codex"
 FILE = "requirements.toml"
 
 _APPROVAL_NAMES: Mapping[str, str] = {
@@ -43,10 +46,9 @@ _REVIEWERS: Mapping[str, str] = {
 }
 _SANDBOXES = ("read-only", "workspace-write", "danger-full-access", "external-sandbox")
 _SEARCH_NAMES: Mapping[str, str] = {"disabled": "Disabled", "cached": "Cached", "live": "Live"}
+_REQUIRED_FEATURES: Mapping[str, str] = {"auto_review": "guardian_approval"}
 _NOT_YET = (
     "allow_managed_hooks_only",
-    "features",
-    "feature_requirements",
     "hooks",
     "mcp_servers",
     "plugins",
@@ -60,26 +62,44 @@ _NOT_YET = (
 
 @frozen(kw_only=True)
 class Requirements:
-    """What may be chosen. None allows everything; the first of a list is what stands in for a refused value."""
+    """What may be chosen. None allows everything; the first of a list is what stands in for a refused value.
+
+    `features` are pinned. `sources` says per field who requires it, where that is not `source`. `notices` are about the
+    requirements themselves.
+    """
 
     approval_policies: tuple[ApprovalPolicy, ...] | None = None
     approvals_reviewers: tuple[str, ...] | None = None
     web_search_modes: tuple[str, ...] | None = None
     permissions: PermissionRequirements = PermissionRequirements()
+    features: Mapping[str, bool] = attrs.field(factory=dict)
     source: str = "<unspecified>"
+    sources: Mapping[str, str] = attrs.field(factory=dict)
+    notices: tuple[str, ...] = ()
     not_enforced: tuple[str, ...] = ()
 
     def check_approval_policy(self, policy: ApprovalPolicy) -> None:
         """Raises `InvalidValue`."""
-        _check("approval_policy", policy, self.approval_policies, approval_name, self.source)
+        _check("approval_policy", policy, self.approval_policies, approval_name, self.source_of("approval_policy"))
 
     def check_approvals_reviewer(self, reviewer: str) -> None:
         """Raises `InvalidValue`."""
-        _check("approvals_reviewer", reviewer, self.approvals_reviewers, _reviewer_name, self.source)
+        source = self.source_of("approvals_reviewer")
+        _check("approvals_reviewer", reviewer, self.approvals_reviewers, _reviewer_name, source)
 
     def check_web_search(self, mode: str) -> None:
         """Raises `InvalidValue`."""
         _check("web_search_mode", mode, self.web_search_modes, _search_name, self.source)
+
+    def check_feature(self, key: str, wanted: bool, *, path: str = "") -> None:
+        """Raises `InvalidValue` for a feature that is pinned to the other value; `path` comes before its name."""
+        if self.features.get(key, wanted) != wanted:
+            allowed = ", ".join(f"{name}={_flag(value)}" for name, value in sorted(self.features.items()))
+            raise InvalidValue("features", f"{path}{key}={_flag(wanted)}", f"[{allowed}]", self.source_of("features"))
+
+    def source_of(self, field: str) -> str:
+        """Who requires it."""
+        return self.sources.get(field, self.source)
 
     @property
     def required_web_search(self) -> str:
@@ -89,8 +109,12 @@ class Requirements:
 
     def warnings(self) -> tuple[str, ...]:
         """What to say at a start."""
-        return tuple(
-            f"the requirement `{key}` of {self.source} is not enforced yet by this engine" for key in self.not_enforced
+        return (
+            *self.notices,
+            *(
+                f"the requirement `{key}` of {self.source} is not enforced yet by this engine"
+                for key in self.not_enforced
+            ),
         )
 
 
@@ -123,17 +147,48 @@ def _search_name(mode: str) -> str:
     return _SEARCH_NAMES.get(mode, mode)
 
 
-def read_requirements(folder: str, home: str | None) -> Requirements:
-    """The requirements of a system folder; none where it has no file. Raises `ConfigError`: nothing runs without them.
+def read_requirements(
+    folder: str, home: str | None, *, managed: TomlFile | None = None, sightings: Sightings | None = None
+) -> Requirements:
+    """The requirements of a system folder; none where it has no file. `managed` fills what they leave open.
 
-    Blocks for a file read.
+    Blocks for a file read. Raises `ConfigError`: nothing runs without them.
     """
     path = os.path.join(folder, FILE)
+    if sightings is not None:
+        sightings.contents(path)
     try:
         file = read_toml(path)
     except ConfigError as error:
         raise _unreadable(path, error.message, error.line, error.column, error.key) from error
-    return NO_REQUIREMENTS if file is None else parse_requirements(file, home)
+    found = NO_REQUIREMENTS if file is None else parse_requirements(file, home)
+    return found if managed is None else with_managed(found, managed)
+
+
+def with_managed(found: Requirements, managed: TomlFile) -> Requirements:
+    """What `managed_config.toml` sets is all that may be chosen, where the requirements say nothing of it."""
+    sources = dict(found.sources)
+    policies, reviewers, permissions = found.approval_policies, found.approvals_reviewers, found.permissions
+    policy, reviewer, mode = map(managed.table.get, ("approval_policy", "approvals_reviewer", "sandbox_mode"))
+    if policies is None and policy is not None:
+        report = Report()
+        APPROVAL_POLICY.check(policy, (), report)
+        if not report.problems:  # a wrong one is the error of its layer
+            policies = (_policy(policy),)
+            sources["approval_policy"] = managed.path
+    if reviewers is None and isinstance(reviewer, str) and reviewer in _REVIEWERS:
+        reviewers = ("user",) if reviewer == "user" else ("guardian_subagent", "user")
+        sources["approvals_reviewer"] = managed.path
+    if permissions.sandbox_classes is None and mode in _SANDBOXES:
+        classes = tuple(dict.fromkeys(("read-only", cast(RequirementClass, mode))))
+        permissions = attrs.evolve(permissions, sandbox_classes=classes, sandbox_source=managed.path)
+    return attrs.evolve(
+        found,
+        approval_policies=policies,
+        approvals_reviewers=reviewers,
+        permissions=permissions,
+        sources=sources,
+    )
 
 
 def parse_requirements(file: TomlFile, home: str | None, hostname: Callable[[], str] | None = None) -> Requirements:
@@ -143,6 +198,7 @@ def parse_requirements(file: TomlFile, home: str | None, hostname: Callable[[], 
     approvals = reading.strings_or_tables("allowed_approval_policies")
     reviewers = reading.choices("allowed_approvals_reviewers", tuple(_REVIEWERS))
     searches = reading.choices("allowed_web_search_modes", tuple(_SEARCH_NAMES))
+    features, notices = reading.features()
     return Requirements(
         approval_policies=approvals,
         approvals_reviewers=None if reviewers is None else tuple(_REVIEWERS[name] for name in reviewers),
@@ -153,7 +209,9 @@ def parse_requirements(file: TomlFile, home: str | None, hostname: Callable[[], 
             deny_read=reading.deny_read(home),
             deny_read_source=file.path,
         ),
+        features=features,
         source=file.path,
+        notices=notices,
         not_enforced=tuple(key for key in _NOT_YET if table.get(key)),
     )
 
@@ -185,11 +243,27 @@ class _Reading:
             APPROVAL_POLICY.check(value, (key,), report)
             for problem in report.problems:
                 raise self.error(problem.message, key)
-            if isinstance(value, Mapping):
-                made.append(GranularApproval(**value["granular"]))
-            else:
-                made.append(cast(str, value))
+            made.append(_policy(value))
         return tuple(made)
+
+    def features(self) -> tuple[Mapping[str, bool], tuple[str, ...]]:
+        """Pinned features, and what to say about the names they were given."""
+        pins: dict[str, bool] = {}
+        notices: list[str] = []
+        for table_name in ("features", "feature_requirements"):
+            table = self.file.table.get(table_name, {})
+            if not isinstance(table, dict) or not all(isinstance(value, bool) for value in table.values()):
+                raise self.error("expected a table of booleans", table_name)
+            for name in sorted(table):
+                key = _REQUIRED_FEATURES.get(name, FEATURE_ALIASES.get(name, name))
+                which = f"`features` requirement `{name}` from {self.file.path}"
+                if key not in FEATURES:
+                    notices.append(f"Ignoring unknown {which}")
+                    continue
+                if key != name:
+                    notices.append(f"Using legacy {which}; prefer canonical feature key `{key}`")
+                pins[key] = table[name]
+        return pins, tuple(notices)
 
     def sandbox_classes(self, hostname: Callable[[], str]) -> tuple[RequirementClass, ...] | None:
         key = "allowed_sandbox_modes"
@@ -235,6 +309,15 @@ class _Reading:
     def constraint(self, error: ConstraintError, key: str) -> ConfigError:
         line, column = self.file.locate((key,)) or (None, None)
         return ConfigError(str(error), file=self.file.path, line=line, column=column, key=key)
+
+
+def _policy(value: object) -> ApprovalPolicy:
+    """A checked value as a policy."""
+    return GranularApproval(**value["granular"]) if isinstance(value, Mapping) else cast(str, value)
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _unreadable(path: str, detail: str, line: int | None, column: int | None, key: str | None) -> ConfigError:

@@ -5,43 +5,33 @@ Pure: what it must know of files and the environment comes in (`Surroundings`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 
-from engine.config.features import (
-    FeatureSet,
-    multi_agent_v2_problem,
-    resolve_features,
-    unstable_warning,
-)
+from engine.config.constraints import Required
+from engine.config.features import FeatureSet, multi_agent_v2_problem, resolve_features
 from engine.config.model import AgentsConfig, Config, HistoryConfig, MemoriesConfig
+from engine.config.notices import startup_warnings
 from engine.config.paths import absolute_path
-from engine.config.permissions import ConfiguredPermissions, PermissionOverrides, ProfileSource, configure_permissions
+from engine.config.permissions import PermissionOverrides, ProfileSource, configure_permissions
 from engine.config.providers import OSS_PROVIDERS, find_provider, make_providers
-from engine.config.requirements import Requirements, approval_name, fallback_warning
-from engine.config.trust import Trust, find_trust, project_files
-from engine.config.unsupported import unsupported_warnings
+from engine.config.requirements import Requirements
+from engine.config.sources import Layers
+from engine.config.values import Values, select_profile
 from engine.errors import ConfigError
-from engine.permissions.constrained import ConstraintError
 from engine.permissions.view import View
 from engine.protocol.environment import ShellEnvironmentPolicy
-from engine.protocol.settings import ApprovalPolicy, GranularApproval
 
 if TYPE_CHECKING:
     from engine.config.layers import LayerStack
 
-__all__ = ["Surroundings", "resolve", "select_profile"]
+__all__ = ["Surroundings", "resolve"]
 
 T = TypeVar("T")
 Table = Mapping[str, object]
 
 _EMPTY: Table = {}
-
-_ON_FAILURE = (
-    "`on-failure` approval policy is deprecated and will be removed in a future release. Use `on-request` for "
-    "interactive approvals or `never` for non-interactive runs."
-)
 
 _LEAST_POLL_MS = 5000
 
@@ -69,69 +59,21 @@ class Surroundings(NamedTuple):
     overrides: PermissionOverrides
 
 
-def select_profile(stack: LayerStack) -> tuple[str | None, Table]:
-    """The legacy profile that `profile` selects, and its table. Raises `ConfigError` when no profile has that name."""
-    name = stack.get("profile")
-    if not isinstance(name, str):
-        return None, _EMPTY
-    table = stack.get("profiles", name)
-    if not isinstance(table, dict):
-        raise stack.error(f"config profile `{name}` not found", ("profile",))
-    return name, table
-
-
-class _Values:
-    """Looking up keys: what the session was started with beats the profile, which beats all other layers."""
-
-    def __init__(self, stack: LayerStack, profile_name: str | None, profile: Table) -> None:
-        self.stack = stack
-        self.profile = profile
-        self._profile_name = profile_name
-        self.session: Table = next((layer.table for layer in stack.layers if layer.name == "session"), _EMPTY)
-        self._sources = (self.session, profile, stack.table)
-
-    def get(self, key: str) -> object:
-        return next((source[key] for source in self._sources if key in source), None)
-
-    def text(self, key: str) -> str | None:
-        return cast("str | None", self.get(key))
-
-    def number(self, key: str) -> int | None:
-        return cast("int | None", self.get(key))
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.get(key)
-        return default if value is None else cast(bool, value)
-
-    def path(self, key: str) -> Path | None:
-        value = self.text(key)
-        return None if value is None else Path(value)
-
-    def table(self, key: str) -> Table:
-        return cast(Table, self.stack.table.get(key) or _EMPTY)
-
-    def strings(self, key: str) -> tuple[str, ...]:
-        return tuple(cast("list[str]", self.get(key) or ()))
-
-    def error(self, message: str, *path: str, kind: type[ConfigError] = ConfigError) -> ConfigError:
-        if path[0] not in self.session and path[0] in self.profile and self._profile_name is not None:
-            path = ("profiles", self._profile_name, *path)
-        return self.stack.error(message, path, kind)
-
-
-def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys: tuple[str, ...] = ()) -> Config:
+def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tuple[str, ...] = ()) -> Config:
     """The configuration of well-typed layers. `extra` has the session's arguments that no file may hold.
 
     Raises `ConfigError` (`UnknownProvider` for a provider nobody knows).
     """
+    stack, trust = layers.stack, layers.trust
     profile_name, profile = select_profile(stack)
-    values = _Values(stack, profile_name, profile)
+    values = Values(stack, profile_name, profile)
     if values.get("experimental_thread_store_endpoint") is not None:
         raise values.error(
             "`experimental_thread_store_endpoint` is no longer supported; remove it from config.toml",
             "experimental_thread_store_endpoint",
         )
-    features = _features(stack, values)
+    required = Required(around.requirements)
+    features = required.features(_features(stack, values, around.requirements.features))
     providers = make_providers(
         cast("Mapping[str, Table]", values.table("model_providers")),
         openai_base_url=values.text("openai_base_url"),
@@ -142,13 +84,9 @@ def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys:
     find_provider(
         provider_id, providers, lambda message, path, kind=ConfigError: values.error(message, str(path[0]), kind=kind)
     )
-    config_path = around.home / "config.toml"
+    assert layers.user.path is not None
+    config_path = Path(layers.user.path)
     cwd = str(around.cwd)
-    markers = (".git",) if values.get("project_root_markers") is None else values.strings("project_root_markers")
-    trust = find_trust(stack.get("projects"), cwd, markers, around.view)
-    ignored = [] if trust is None or trust.level != "trusted" else project_files(cwd, markers, around.view)
-    if str(config_path) in ignored:
-        ignored.remove(str(config_path))  # a project may lie around the home
     permissions = configure_permissions(
         stack,
         profile,
@@ -162,7 +100,6 @@ def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys:
             view=around.view,
         ),
     )
-    required = _Required(around.requirements)
     approval = required.approval_policy(values.get("approval_policy"), trust)
     reviewer = required.approvals_reviewer(values.get("approvals_reviewer"))
     web_search = required.web_search(values.text("web_search"), _web_search(values, features.enabled))
@@ -206,7 +143,7 @@ def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys:
         project_doc_fallback_filenames=tuple(
             name.strip() for name in values.strings("project_doc_fallback_filenames") if name.strip()
         ),
-        project_root_markers=markers,
+        project_root_markers=layers.markers,
         # safety
         approval_policy=approval,
         approvals_reviewer=reviewer,
@@ -244,10 +181,10 @@ def resolve(stack: LayerStack, extra: Table, around: Surroundings, unknown_keys:
         mcp_oauth_callback_port=values.number("mcp_oauth_callback_port"),
         mcp_oauth_callback_url=values.text("mcp_oauth_callback_url"),
         # about the configuration itself
-        warnings=tuple(_warnings(values, features, permissions, required, approval, str(config_path), ignored)),
+        warnings=tuple(startup_warnings(values, features, permissions, required, approval, str(config_path))),
         deprecations=features.deprecations,
         unknown_keys=unknown_keys,
-        layers=tuple(stack.layers),
+        layers=stack.everything,
         origins=stack.origins,
         raw=stack.table,
     )
@@ -260,96 +197,21 @@ def service_tier(tier: str | None, enabled: Mapping[str, bool]) -> str | None:
     return tier
 
 
-def _features(stack: LayerStack, values: _Values) -> FeatureSet:
-    below = stack.upto(sum(layer.name != "session" for layer in stack.layers))
-    tables = [cast(Table, source.get("features") or _EMPTY) for source in (below, values.profile, values.session)]
-    legacy = [
-        cast("bool | None", source.get("experimental_use_unified_exec_tool"))
-        for source in (below, values.profile, values.session)
-    ]
-    return resolve_features(tables, legacy)
+def _features(stack: LayerStack, values: Values, pins: Mapping[str, bool]) -> FeatureSet:
+    sources = (stack.without("session"), values.profile, values.session)
+    tables = [cast(Table, source.get("features") or _EMPTY) for source in sources]
+    legacy = [cast("bool | None", source.get("experimental_use_unified_exec_tool")) for source in sources]
+    return resolve_features(tables, legacy, pins)
 
 
-def _warnings(
-    values: _Values,
-    features: FeatureSet,
-    permissions: ConfiguredPermissions,
-    required: _Required,
-    approval: ApprovalPolicy,
-    config_path: str,
-    ignored: Sequence[str],
-) -> Iterator[str]:
-    """In the order in which a session announces them (session.md 2.4, C3)."""
-    feature_table = values.table("features")
-    effective = {**values.stack.table, **values.profile, **values.session}
-    yield from permissions.warnings
-    yield from required.warnings
-    for path in ignored:
-        yield f"`{path}`: configuration of projects is not supported yet by this engine and is ignored"
-    yield from unsupported_warnings(effective, features.enabled, feature_table)
-    if not values.flag("suppress_unstable_features_warning", False):
-        unstable = unstable_warning(feature_table, features.enabled, config_path)
-        if unstable:
-            yield unstable
-    if approval == "on-failure":
-        yield _ON_FAILURE
-
-
-class _Required:
-    """Values as an administrator allows them. An explicit one that is refused leaves a warning, a default none."""
-
-    def __init__(self, requirements: Requirements) -> None:
-        self._requirements = requirements
-        self.warnings: list[str] = list(requirements.warnings())
-
-    def approval_policy(self, value: object, trust: Trust | None) -> ApprovalPolicy:
-        required = self._requirements.approval_policies
-        if isinstance(value, Mapping):
-            policy: ApprovalPolicy = GranularApproval(**value["granular"])
-        elif value is not None:
-            policy = cast(str, value)
-        else:
-            policy = "untrusted" if trust is not None and trust.level == "untrusted" else "on-request"
-        try:
-            self._requirements.check_approval_policy(policy)
-        except ConstraintError as error:
-            assert required
-            self._refused("approval_policy", approval_name(required[0]), error, explicit=value is not None)
-            return required[0]
-        return policy
-
-    def approvals_reviewer(self, value: object) -> str:
-        reviewer = "user" if value in (None, "user") else "guardian_subagent"
-        try:
-            self._requirements.check_approvals_reviewer(reviewer)
-        except ConstraintError as error:
-            allowed = self._requirements.approvals_reviewers or ("user",)
-            self._refused("approvals_reviewer", allowed[0], error, explicit=value is not None)
-            return allowed[0]
-        return reviewer
-
-    def web_search(self, explicit: str | None, mode: str) -> str:
-        try:
-            self._requirements.check_web_search(mode)
-        except ConstraintError as error:
-            allowed = self._requirements.required_web_search
-            self._refused("web_search_mode", allowed.capitalize(), error, explicit=explicit is not None)
-            return allowed
-        return mode
-
-    def _refused(self, field: str, required: str, error: ConstraintError, *, explicit: bool) -> None:
-        if explicit:
-            self.warnings.append(fallback_warning(field, required, error))
-
-
-def _oss_provider(values: _Values) -> str | None:
+def _oss_provider(values: Values) -> str | None:
     id = values.text("oss_provider")
     if id is not None and id not in OSS_PROVIDERS:
         raise values.error(f"Invalid OSS provider '{id}'. Must be one of: {', '.join(OSS_PROVIDERS)}", "oss_provider")
     return id
 
 
-def _file_text(values: _Values, around: Surroundings, key: str, label: str) -> str | None:
+def _file_text(values: Values, around: Surroundings, key: str, label: str) -> str | None:
     path = values.text(key)
     if path is None:
         return None
@@ -363,7 +225,7 @@ def _file_text(values: _Values, around: Surroundings, key: str, label: str) -> s
     return text
 
 
-def _workspace_ids(values: _Values) -> tuple[str, ...]:
+def _workspace_ids(values: Values) -> tuple[str, ...]:
     key = "forced_chatgpt_workspace_id"
     value = values.get(key)
     if isinstance(value, str) and "," in value:
@@ -372,7 +234,7 @@ def _workspace_ids(values: _Values) -> tuple[str, ...]:
     return tuple(id.strip() for id in ids if id.strip())
 
 
-def _web_search(values: _Values, enabled: Mapping[str, bool]) -> str:
+def _web_search(values: Values, enabled: Mapping[str, bool]) -> str:
     mode = values.text("web_search")
     if mode is not None:
         return mode
@@ -380,7 +242,7 @@ def _web_search(values: _Values, enabled: Mapping[str, bool]) -> str:
     return "live" if enabled["web_search_request"] and not enabled["web_search_cached"] else "cached"
 
 
-def _agents(values: _Values, enabled: Mapping[str, bool]) -> AgentsConfig:
+def _agents(values: Values, enabled: Mapping[str, bool]) -> AgentsConfig:
     table = values.table("agents")
     for key in ("max_threads", "max_depth", "job_max_runtime_seconds"):
         value = table.get(key)

@@ -10,7 +10,16 @@ from engine.permissions.canonical import absolute
 from engine.permissions.view import View
 from engine.records import frozen
 
-__all__ = ["Trust", "TrustLevel", "find_trust", "main_repository", "project_files", "project_root"]
+__all__ = [
+    "Trust",
+    "TrustLevel",
+    "directories_of_project",
+    "find_trust",
+    "linked_worktree",
+    "main_repository",
+    "project_folders",
+    "project_root",
+]
 
 TrustLevel = Literal["trusted", "untrusted"]
 
@@ -56,15 +65,21 @@ def project_root(directory: str, markers: Sequence[str], view: View) -> str:
     return directory
 
 
-def project_files(directory: str, markers: Sequence[str], view: View) -> list[str]:
-    """The `.codex/config.toml` files from the project root down to the absolute `directory`."""
+def directories_of_project(directory: str, markers: Sequence[str], view: View) -> list[str]:
+    """The directories from the project root down to the absolute `directory`."""
     root = project_root(directory, markers, view)
     places: list[str] = []
     for place in _upwards(directory):
-        places.append(os.path.join(place, ".codex", "config.toml"))
+        places.append(place)
         if place == root:
             break
-    return [path for path in reversed(places) if view.is_file(path)]
+    return places[::-1]
+
+
+def project_folders(directory: str, markers: Sequence[str], view: View) -> list[str]:
+    """The `.codex` directories among them."""
+    places = (os.path.join(place, ".codex") for place in directories_of_project(directory, markers, view))
+    return [path for path in places if view.is_directory(path)]
 
 
 def main_repository(directory: str, view: View) -> str | None:
@@ -75,6 +90,18 @@ def main_repository(directory: str, view: View) -> str | None:
             return place
         if view.is_file(git):
             return _main_of_worktree(git, place, view)
+    return None
+
+
+def linked_worktree(directory: str, view: View) -> tuple[str, str] | None:
+    """The linked worktree around the absolute `directory` and the main checkout it belongs to; None outside of one."""
+    for place in _upwards(directory):
+        git = os.path.join(place, ".git")
+        if view.is_directory(git):
+            return None
+        if view.is_file(git):
+            main = _main_of_worktree(git, place, view)
+            return None if main is None else (place, main)
     return None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config.layers import Layer, LayerName, LayerStack
+from engine.config.layers import Layer, LayerName, LayerStack, merged
 from engine.config.merge import leaves
 from engine.config.source import parse_toml
 from engine.errors import ConfigError, UnknownProvider
@@ -34,10 +35,45 @@ def test_every_leaf_in_effect_has_the_origin_of_the_highest_layer_that_has_it(pa
 
 
 @given(st.lists(tables, min_size=1, max_size=4))
-def test_upto_all_is_the_table(parts: list[dict[str, Any]]) -> None:
-    made = stack(*(("user", part) for part in parts))
-    assert made.upto(len(parts)) == made.table
-    assert made.upto(1) == parts[0]
+def test_the_table_is_the_merge_of_all_layers(parts: list[dict[str, Any]]) -> None:
+    made = stack(*(("user", part) for part in parts), ("session", {"only": {"here": 1}}))
+    assert merged(made.layers) == made.table
+    assert made.without("session") == merged(made.layers[:-1])
+    assert merged(made.layers[:1]) == parts[0]
+
+
+def test_disabled_layers_are_listed_and_take_no_part() -> None:
+    off = Layer("project", {"a": 2, "b": 2}, folder="/p/.codex", disabled="because")
+    made = LayerStack([Layer("user", {"a": 1}), off])
+    assert (made.table, made.origins) == ({"a": 1}, {"a": "user"})
+    assert made.everything[1].disabled == "because"
+    assert made.holder(("b",)) is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            [Layer("sessionFlags", {}), Layer("user", {})],
+            "config layers are not in correct precedence order",
+        ),
+        (
+            [Layer("user", {}, profile="x"), Layer("user", {})],
+            "config layers are not in correct precedence order",
+        ),
+        (
+            [Layer("project", {}, folder="/p/a/.codex"), Layer("project", {}, folder="/p/.codex")],
+            "project layers are not ordered from root to cwd",
+        ),
+        (
+            [Layer("project", {}, folder="/p/a/.codex"), Layer("project", {}, folder="/p/ab/.codex")],
+            "project layers are not ordered from root to cwd",
+        ),
+    ],
+)
+def test_layers_out_of_order_are_refused(layers: list[Layer], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LayerStack(layers)
 
 
 def test_an_error_names_the_highest_layer_that_set_the_value() -> None:

@@ -67,7 +67,7 @@ def test_defaults_without_any_file(home: Home) -> None:
     assert config.interrupt_message
     assert (config.warnings, config.deprecations, config.unknown_keys) == ((), (), ())
     assert (config.raw, config.origins) == ({}, {})
-    assert [layer.name for layer in config.layers] == ["user"]
+    assert [layer.name for layer in config.layers] == ["system", "user"]
     assert config.layers[0].version == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
@@ -94,7 +94,7 @@ def test_what_is_none_in_the_session_is_not_given(home: Home) -> None:
 def test_the_user_file_can_be_left_out(home: Home) -> None:
     config = home.load("model = 3", "review_model=r", ignore_user_file=True)
     assert (config.model, config.review_model) == (None, "r")
-    assert [layer.name for layer in config.layers] == ["user", "sessionFlags"]
+    assert [layer.name for layer in config.layers] == ["system", "user", "sessionFlags"]
 
 
 def test_unknown_keys_are_kept_and_listed(home: Home) -> None:

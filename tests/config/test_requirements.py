@@ -77,9 +77,60 @@ def test_everything_that_is_enforced() -> None:
 
 
 def test_what_is_not_enforced_yet_is_said() -> None:
-    made = parse("mcp_servers = {}\nenforce_residency = 'us'\n[features]\nhooks = false")
-    assert made.not_enforced == ("features", "enforce_residency")
-    assert made.warnings()[0] == f"the requirement `features` of {FILE} is not enforced yet by this engine"
+    made = parse("mcp_servers = {}\nenforce_residency = 'us'\n[hooks]\nmanaged_dir = '/h'")
+    assert made.not_enforced == ("hooks", "enforce_residency")
+    assert made.warnings()[0] == f"the requirement `hooks` of {FILE} is not enforced yet by this engine"
+
+
+def test_pinned_features_and_their_names() -> None:
+    made = parse(
+        "[features]\ncollab = false\nauto_review = true\nnew_thing = true\n[feature_requirements]\nhooks = false"
+    )
+    assert made.features == {"multi_agent": False, "guardian_approval": True, "hooks": False}
+    assert made.warnings() == (
+        f"Using legacy `features` requirement `auto_review` from {FILE}; prefer canonical feature key "
+        "`guardian_approval`",
+        f"Using legacy `features` requirement `collab` from {FILE}; prefer canonical feature key `multi_agent`",
+        f"Ignoring unknown `features` requirement `new_thing` from {FILE}",
+    )
+    with pytest.raises(ConfigError, match="expected a table of booleans"):
+        parse("features = 3")
+
+
+def test_a_pin_beats_every_layer_and_a_dependency_that_fights_it_is_an_error(load: Load) -> None:
+    assert not load("features = {hooks = false}", "features = {hooks = true}").features["hooks"]
+    assert load("features = {goals = true}", "").features["goals"]
+    with pytest.raises(ConfigError) as caught:
+        load("features = {multi_agent = false}", "features = {enable_fanout = true}")
+    assert str(caught.value).startswith(
+        "invalid value for `features`: `multi_agent=true` is not in the allowed set [multi_agent=false] (set by "
+    )
+
+
+def test_what_managed_config_sets_is_required_where_requirements_say_nothing(tmp_path: Path, load: Load) -> None:
+    managed = tmp_path / "etc" / "managed_config.toml"
+    managed.write_text("approval_policy = 'never'\nsandbox_mode = 'workspace-write'\napprovals_reviewer = 'user'\n")
+    config = load("", "approval_policy = 'untrusted'\nsandbox_mode = 'danger-full-access'")
+    assert (config.approval_policy, config.sandbox_policy.type) == ("never", "workspace-write")
+    assert config.requirements.approval_policies == ("never",)
+    assert config.requirements.approvals_reviewers == ("user",)
+    assert config.requirements.permissions.sandbox_classes == ("read-only", "workspace-write")
+    with pytest.raises(InvalidValue, match=r"set by .*managed_config\.toml"):
+        config.requirements.check_approval_policy("on-request")
+
+    first = load("allowed_approval_policies = ['on-request']\nallowed_sandbox_modes = ['read-only']", "")
+    assert first.requirements.approval_policies == ("on-request",)
+    assert (first.approval_policy, first.sandbox_policy.type) == ("on-request", "read-only")
+    assert [text.split(";")[0] for text in first.warnings] == [
+        "Configured value for `permission_profile` is disallowed by requirements",
+        "Configured value for `approval_policy` is disallowed by requirements",
+    ]
+
+
+def test_a_wrong_value_in_managed_config_is_an_error_with_its_place(tmp_path: Path, load: Load) -> None:
+    (tmp_path / "etc" / "managed_config.toml").write_text("\napproval_policy = 'always'\n")
+    with pytest.raises(ConfigError, match=r"managed_config\.toml:2:1: `approval_policy`: unknown variant `always`"):
+        load("", "")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.trust import Trust, find_trust, main_repository, project_files, project_root
+from engine.config.trust import Trust, find_trust, linked_worktree, main_repository, project_folders, project_root
 from engine.permissions.view import MemoryView
 
 DISK = MemoryView(
@@ -54,14 +54,20 @@ def test_levels() -> None:
     assert find_trust("nonsense", "/plain/a", MARKERS, DISK) is None
 
 
-def test_files_of_a_project() -> None:
+def test_folders_of_a_project() -> None:
     disk = MemoryView(
-        files={f"/{place}/.codex/config.toml": "" for place in ("p", "p/a/b", "p/a", "")},
-        directories=frozenset({"/p/.git", "/p/a/b/c"}),
+        files={f"/{place}/.codex/config.toml": "" for place in ("p", "p/a/b", "")},
+        directories=frozenset({"/p/.git", "/p/a/.codex", "/p/a/b/c"}),
     )
-    assert project_files("/p/a/b/c", MARKERS, disk) == [
-        f"/{place}/.codex/config.toml" for place in ("p", "p/a", "p/a/b")
-    ]
+    assert project_folders("/p/a/b/c", MARKERS, disk) == ["/p/.codex", "/p/a/.codex", "/p/a/b/.codex"]
+
+
+@pytest.mark.parametrize(
+    ("directory", "expected"),
+    [("/wt/src", ("/wt", "/real/repo")), ("/real/repo/src", None), ("/sub/x", None), ("/plain/a", None)],
+)
+def test_linked_worktrees(directory: str, expected: tuple[str, str] | None) -> None:
+    assert linked_worktree(directory, DISK) == expected
 
 
 def test_roots() -> None:

@@ -28,6 +28,7 @@ _SANDBOX_TYPES = {
 def run_case(case: Row, area: Row, root: Path) -> tuple[object, object]:
     """Runs one case in an empty directory; both sides of its comparison."""
     kinds: dict[str, Callable[[Row, Path], tuple[object, object]]] = {
+        "agents_md": _agents_md,
         "config_layers": _layers,
         "shell_env": _shell_environment,
     }
@@ -43,22 +44,36 @@ def _shell_environment(case: Row, root: Path) -> tuple[object, object]:
     return case["expect"]["env"], build_environment(policy, given["env"], given["thread_id"])
 
 
+def _places(root: Path) -> dict[str, Path]:
+    return {"{ROOT}": root, "{HOME}": root / "home", "{CODEX_HOME}": root / "home" / ".codex", "{ETC}": root / "etc"}
+
+
+def _load(given: Row, places: Mapping[str, Path]) -> Config:
+    _lay_out(given, places["{CODEX_HOME}"])
+    return load_config(
+        places["{CODEX_HOME}"],
+        cwd=given["cwd"],
+        overrides=[parse_override(text) for text in given.get("session_flags", ())],
+        env={"HOME": str(places["{HOME}"]), "CODEX_HOME": str(places["{CODEX_HOME}"])},
+        strict=given.get("strict", False),
+        system_folder=places["{ETC}"],
+    )
+
+
+def _agents_md(case: Row, root: Path) -> tuple[object, object]:
+    places = _places(root)
+    case = _placed(case, {name: str(path) for name, path in places.items()})
+    found = _load(case["input"], places).user_instructions
+    got = {"sources": list(found.sources), "text": found.text}
+    return case["expect"], {name: got[name] for name in case["expect"]}
+
+
 def _layers(case: Row, root: Path) -> tuple[object, object]:
-    places = {"{ROOT}": root, "{HOME}": root / "home", "{CODEX_HOME}": root / "home" / ".codex", "{ETC}": root / "etc"}
+    places = _places(root)
     case = _placed(case, {name: str(path) for name, path in places.items()})
     given, expect = case["input"], case["expect"]
-    _lay_out(given, places["{CODEX_HOME}"])
-    _refuse_what_is_not_built(given, places)
-    env = {"HOME": str(places["{HOME}"]), "CODEX_HOME": str(places["{CODEX_HOME}"])}
     try:
-        config = load_config(
-            places["{CODEX_HOME}"],
-            cwd=given["cwd"],
-            overrides=[parse_override(text) for text in given.get("session_flags", ())],
-            env=env,
-            strict=given.get("strict", False),
-            system_folder=places["{ETC}"],
-        )
+        config = _load(given, places)
     except ConfigError as exc:
         return _error(expect, str(exc))
     return _compared(expect, config)
@@ -71,20 +86,13 @@ def _lay_out(given: Row, codex_home: Path) -> None:
     for name in given.get("git_repos", ()):
         Path(name).mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "init", "-q", name], check=True, capture_output=True)
+    if given.get("user_config"):
+        (codex_home / "config.toml").write_text(given["user_config"])
     for name, content in given.get("files", {}).items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(content)
     for link, target in given.get("symlinks", {}).items():
         Path(link).symlink_to(target)
-
-
-def _refuse_what_is_not_built(given: Row, places: Mapping[str, Path]) -> None:
-    home, etc = str(places["{CODEX_HOME}"]), str(places["{ETC}"])
-    for name in given.get("files", {}):
-        if name.startswith(etc + "/") and name != f"{etc}/requirements.toml":
-            raise NotImplementedError("the system layer and managed_config.toml are not built yet")
-        if "/.codex/" in name and not name.startswith(home + "/"):
-            raise NotImplementedError("project layers are not built yet")
 
 
 def _compared(expect: Row, config: Config) -> tuple[object, object]:
@@ -94,6 +102,14 @@ def _compared(expect: Row, config: Config) -> tuple[object, object]:
         got["effective"] = {path: _at(config.raw, path) for path in expect["effective"]}
     if "origins" in expect:
         got["origins"] = {path: config.origins.get(path) for path in expect["origins"]}
+    highest_first = list(reversed(config.layers))
+    reasons = [layer.disabled for layer in highest_first if layer.disabled is not None]
+    if "layer_types" in expect:
+        got["layer_types"] = [layer.name for layer in highest_first]
+    if "disabled" in expect:
+        got["disabled"] = reasons
+    if "n_disabled" in expect:
+        got["n_disabled"] = len(reasons)
     if "resolved" in expect:
         resolved = {
             "approval_policy": config.approval_policy,
