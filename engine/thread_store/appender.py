@@ -73,11 +73,11 @@ class Appender:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.durability: Durability = durability
-        self._files = files or RealFiles()
+        self.files: FileOperations = files or RealFiles()
         self._limits = limits
         self._clock = clock
         self._batches = BatchWriter(
-            self._files,
+            self.files,
             open_files=_handle_limit() if open_files is None else open_files,
             sync=durability == "fsync",
             patience=patience,
@@ -186,7 +186,7 @@ class Appender:
             if batches[-1] is None:
                 going_on = False
             outcomes = [outcome for batch in batches if batch is not None for outcome in batch]
-            sync_outcomes(self._files, outcomes)
+            sync_outcomes(self.files, outcomes)
             self._answer(outcomes)
         self._tell(self._over.set)
 
@@ -258,7 +258,7 @@ class InlineAppender(Appender):
 
     def _hand_over(self, job: Job) -> None:
         outcomes = self._batches.retry() + self._batches.run([job])
-        sync_outcomes(self._files, outcomes)
+        sync_outcomes(self.files, outcomes)
         self._acknowledge(outcomes)
 
     async def aclose(self, grace: float = 10.0) -> None:

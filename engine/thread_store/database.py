@@ -29,9 +29,9 @@ __all__ = ["Database", "DatabaseUnavailable"]
 
 T = TypeVar("T")
 
-BUSY_WAIT = 1.0  # seconds SQLite itself waits for a lock
-TRIES = 5  # and how often that is tried
-PAUSES = (0.01, 0.05, 0.1, 0.2)  # seconds between tries
+BUSY_WAIT = 0.2  # seconds SQLite itself waits for a lock
+TRIES = 3  # and how often that is tried: who waits can have it from the files instead
+PAUSE = 0.02  # seconds between tries
 SICK_FOR = 5.0  # seconds until a database that can't be had is tried again
 GATHERED = 0.25  # seconds that writes wait for others, so that a turn is not disturbed by its own index
 LARGEST_BATCH = 500  # writes in one transaction
@@ -227,7 +227,7 @@ class Database:
                 if code in _DAMAGED and number < TRIES - 1:
                     self._throw_away(exc)
                 elif code in _BUSY and number < TRIES - 1:
-                    time.sleep(PAUSES[min(number, len(PAUSES) - 1)])
+                    time.sleep(PAUSE)
                 else:
                     if code not in _BUSY:
                         self._disconnect()

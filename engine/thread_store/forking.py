@@ -45,7 +45,7 @@ from engine.rollout.scan import (
     Scan,
 )
 from engine.rollout.tail import first_meta
-from engine.thread_store.files import FileStatus, RealFiles
+from engine.thread_store.files import FileOperations, FileStatus, RealFiles
 from engine.thread_store.interface import (
     BeforeUserMessage,
     ForkThread,
@@ -170,14 +170,24 @@ class Fork:
     made: list[str] = attrs.field(factory=list)
     path: str = ""
     done: bool = False
+    _files: FileOperations = attrs.field(factory=RealFiles)
     _given_up: bool = False
     _mutex: threading.Lock = attrs.field(factory=threading.Lock)
 
     def write(
-        self, locks: RolloutLocks, source: Path, path: str, params: ForkThread, stamp: str, *, durable: bool
+        self,
+        files: FileOperations,
+        locks: RolloutLocks,
+        source: Path,
+        path: str,
+        params: ForkThread,
+        stamp: str,
+        *,
+        durable: bool,
     ) -> None:
         """Writes the file. Raises `ThreadNotFound`, `InvalidRequest`, `StoreError`; then nothing is left of it."""
         self.path = path
+        self._files = files
         try:
             self._write(locks, RolloutBytes(source), params, stamp, durable)
         except OSError as exc:
@@ -206,23 +216,24 @@ class Fork:
             raise StoreError(f"{source.path} has no readable session_meta line, so it is no thread")
         kept = _section_of(source, params.snapshot)
         self.head = first_line(params, meta.id)
-        self.made = RealFiles().make_directories(os.path.dirname(self.path))
-        handle = os.open(self.path + PART_SUFFIX, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        files, part = self._files, self.path + PART_SUFFIX
+        self.made = files.make_directories(os.path.dirname(self.path))
+        handle = files.create(part)
         try:
             for data in self._content(source, kept, params, stamp):
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(handle, view) :]
-            if durable:
-                os.fsync(handle)
-            self.found = FileStatus.of(os.fstat(handle))
+                    view = view[files.write(handle, view) :]
+            self.found = files.handle_status(handle)
         finally:
-            os.close(handle)
+            files.close(handle)
+        if durable:
+            files.sync(part)
         self.lock = locks.take(self.path)
-        os.rename(self.path + PART_SUFFIX, self.path)
+        files.rename(part, self.path)
         if durable:
             for folder in (os.path.dirname(self.path), *map(os.path.dirname, self.made)):
-                RealFiles().sync(folder)
+                files.sync(folder)
 
     def _content(self, source: RolloutBytes, kept: Section, params: ForkThread, stamp: str) -> Iterator[bytes]:
         assert self.head is not None
@@ -246,14 +257,14 @@ class Fork:
     def _remove(self) -> None:
         for path in (self.path, self.path + PART_SUFFIX):
             try:
-                os.remove(path)
+                self._files.remove(path)
             except OSError:
                 pass
         if self.lock is not None:
             self.lock.release()
         for folder in self.made:
             try:
-                os.rmdir(folder)
+                self._files.remove_directory(folder)
             except OSError:
                 break  # somebody else has put something there
 

@@ -44,7 +44,7 @@ def read_file(
     """Reads a file as far as needed: what was appended to a `known` one, else its ends, else (`thorough`) more."""
     try:
         if known is not None and (known.thorough or not thorough):
-            grown = catch_up(path, Facts.of(known.thread), known.state, pause)
+            grown = catch_up(path, Facts.of(known.thread), known.state, known.mark, pause)
             if grown is not None:
                 return FileRead(path, grown, known.thorough, on=True)
         summary = summarise(path, thorough=thorough, pause=pause)
@@ -88,6 +88,7 @@ def put_file(
         IndexedThread(
             thread=thread,
             state=summary.state,
+            mark=summary.mark,
             thorough=read.thorough,
             dynamic_tools=None if read.on else facts.dynamic_tools,
             edge=edge_of(facts) if not read.on or facts.edge is not None else None,

@@ -39,7 +39,7 @@ __all__ = [
     "read_tools",
 ]
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 SCHEMA: Final = """
 CREATE TABLE threads (
@@ -52,7 +52,7 @@ CREATE TABLE threads (
     first_user_message TEXT, preview TEXT, title TEXT, name TEXT,
     git_sha TEXT, git_branch TEXT, git_origin_url TEXT, memory_mode TEXT NOT NULL,
     device INTEGER NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    thorough INTEGER NOT NULL
+    thorough INTEGER NOT NULL, mark BLOB NOT NULL
 );
 CREATE INDEX threads_by_creation ON threads (archived, created_at_ms, thread_id) WHERE preview IS NOT NULL;
 CREATE INDEX threads_by_update ON threads (archived, updated_at_ms, thread_id) WHERE preview IS NOT NULL;
@@ -88,13 +88,14 @@ CREATE TABLE state (key TEXT PRIMARY KEY, value NOT NULL);
 
 @attrs.frozen(kw_only=True)
 class IndexedThread:
-    """A thread with what belongs to it, and the state of the file it was read from.
+    """A thread with what belongs to it, and the state of the file it was read from, which ends with `mark`.
 
     `thorough`: no change of its metadata was missed. `None` for the tools or the edge leaves what is there.
     """
 
     thread: StoredThread
     state: FileState
+    mark: bytes
     thorough: bool = True
     dynamic_tools: tuple[JsonObject, ...] | None = None
     edge: SpawnEdge | None = None
@@ -160,6 +161,7 @@ _COLUMNS: Final = (
     "size",
     "mtime_ns",
     "thorough",
+    "mark",
 )
 _PUT: Final = f"INSERT OR REPLACE INTO threads ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM threads"
@@ -212,6 +214,7 @@ def put_thread(connection: sqlite3.Connection, indexed: IndexedThread, folder: s
             state.size,
             state.mtime_ns,
             int(indexed.thorough),
+            indexed.mark,
         ),
     )
     connection.execute("DELETE FROM other_files WHERE path = ?", (thread.path,))
@@ -352,8 +355,9 @@ def from_row(row: Row) -> IndexedThread:
         found[name] = json.loads(text) if isinstance(text, str) else None
     found["archived"] = bool(found["archived"])
     found["git"] = None if sha is branch is url is None else GitInfo(sha, branch, url)  # type: ignore[arg-type]
-    thorough = bool(found.pop("thorough"))
-    return IndexedThread(thread=StoredThread(**found), state=state, thorough=thorough)  # type: ignore[arg-type]
+    thorough, mark = bool(found.pop("thorough")), found.pop("mark")
+    assert isinstance(mark, bytes)
+    return IndexedThread(thread=StoredThread(**found), state=state, mark=mark, thorough=thorough)  # type: ignore[arg-type]
 
 
 def _marks(values: Iterable[object]) -> str:

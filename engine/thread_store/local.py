@@ -110,7 +110,8 @@ class LocalThreadStore(LocalThreads):
             source = await self._fork_source(params.source)
             path = rollout_path(str(self.home), thread_id, self._local_time())
             stamp, durable = self._appender.timestamp(), self._appender.durability == "fsync"
-            await self._hop(functools.partial(fork.write, durable=durable), self.locks, source, path, params, stamp)
+            write = functools.partial(fork.write, self._appender.files, durable=durable)
+            await self._hop(write, self.locks, source, path, params, stamp)
             writer = RolloutWriter(
                 self._appender,
                 path,

@@ -150,9 +150,10 @@ class LocalThreads:
         """See `ThreadStore.archive`."""
         thread_id = parse_thread_id(thread_id)
         if await self._hop(find_rollout, self.home, thread_id) is None:
-            if self._live.get(thread_id) is not None:
-                return ()  # nothing is stored of it yet
-            raise not_found(thread_id)
+            archived = await self._hop(find_archived, self.home, thread_id)
+            if archived is not None or self._live.get(thread_id) is None:
+                raise not_found(thread_id)
+            return ()  # nothing is stored of it yet
         moved: list[ThreadId] = []
         for each in await self._with_descendants(thread_id):
             try:

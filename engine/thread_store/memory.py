@@ -91,12 +91,13 @@ class InMemoryThreadStore(MemoryThreads):
             await live.persist()
             self._need_free(meta.id)
         history = self._history(source)
+        copied = _forked(history.items, params)
         if self.failure is not None:
             raise StoreError(str(self.failure)) from self.failure
         create = CreateThread(
             meta=attrs.evolve(meta, forked_from_id=history.thread_id), mode=params.mode, git=params.git
         )
-        self._store(meta.id, [create.first_line(), *_forked(history.items, params)])
+        self._store(meta.id, [create.first_line(), *copied])
         return self._register(meta.id, create, create.first_line, exists=True)
 
     async def resume(self, params: ResumeThread) -> ResumedThread:
@@ -155,7 +156,7 @@ class InMemoryThreadStore(MemoryThreads):
         items = self.items(thread_id)
         if not items:
             raise not_found(thread_id)
-        if self._threads[thread_id].archived:
+        if self._threads[thread_id].archived and thread_id not in self._live:
             raise archived_thread(thread_id)
         return StoredHistory(
             thread_id=thread_id,
@@ -237,7 +238,7 @@ class _MemoryWriter:
         await self._flush("flush", needed=bool(self._left))
 
     async def persist(self) -> None:
-        await self._flush("persist", needed=True)
+        await self._flush("persist", needed=bool(self._left) or not self.exists)
 
     async def close(self) -> None:
         await self._flush("shutdown", needed=bool(self._left))

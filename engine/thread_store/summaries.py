@@ -30,6 +30,7 @@ from engine.rollout.scan import (
     Scan,
 )
 from engine.rollout.summary import HEAD_LINES, PREVIEW_LINES
+from engine.thread_store.checkpoints import MARK_LENGTH
 from engine.thread_store.facts import RELEVANT_EVENTS, Facts
 
 __all__ = ["FileState", "Summary", "catch_up", "summarise"]
@@ -66,15 +67,16 @@ class FileState:
 
     def has_grown_to(self, other: FileState) -> bool:
         """Whether this may be an earlier state of the same file, which was appended to."""
-        return (self.device, self.inode) == (other.device, other.inode) and self.size <= other.size
+        return (self.device, self.inode) == (other.device, other.inode) and self.size < other.size
 
 
 @attrs.frozen
 class Summary:
-    """Facts of a thread, and the state of the file they are from."""
+    """Facts of a thread, and the state of the file they are from; `mark` is its last bytes."""
 
     facts: Facts
     state: FileState
+    mark: bytes
 
 
 def summarise(path: str, *, thorough: bool | None = None, pause: Pause | None = None) -> Summary | None:
@@ -93,31 +95,35 @@ def summarise(path: str, *, thorough: bool | None = None, pause: Pause | None = 
                 for line in _lines(handle, 0, state.size, META, pause):
                     _take(facts, line)
             _tail(handle, state.size, facts)
+            mark = _mark(handle, state.size)
         finally:
             os.close(handle)
     except OSError as exc:
         raise StoreError(f"failed to read {path}: {exc}") from exc
-    return Summary(facts, state)
+    return Summary(facts, state, mark)
 
 
-def catch_up(path: str, facts: Facts, before: FileState, pause: Pause | None = None) -> Summary | None:
-    """Takes what was appended to a file since the state `before`; `None` if it is not that file any more.
+def catch_up(path: str, facts: Facts, before: FileState, mark: bytes, pause: Pause | None = None) -> Summary | None:
+    """Takes what was appended to a file since the state `before`, when it ended with `mark`.
+
+    `None` if it is not that file any more, or was written anew.
 
     Raises `StoreError` if it can't be read.
     """
     try:
         handle, state = _open(path)
         try:
-            if not before.has_grown_to(state):
+            if not before.has_grown_to(state) or _mark(handle, before.size) != mark:
                 return None
             wanted = META | CONTEXT | USAGE | (0 if facts.preview else USER_EVENT | OTHER_EVENT)
             for line in _lines(handle, before.size, state.size, wanted, pause):
                 _take(facts, line)
+            mark = _mark(handle, state.size)
         finally:
             os.close(handle)
     except OSError as exc:
         raise StoreError(f"failed to read {path}: {exc}") from exc
-    return Summary(facts, state)
+    return Summary(facts, state, mark)
 
 
 def _open(path: str) -> tuple[int, FileState]:
@@ -128,6 +134,10 @@ def _open(path: str) -> tuple[int, FileState]:
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no regular file")
     return handle, FileState.of(found)
+
+
+def _mark(handle: int, size: int) -> bytes:
+    return _read(handle, min(size, MARK_LENGTH), max(0, size - MARK_LENGTH))
 
 
 # --- the beginning -------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""Store backends for the model of `test_store_machine`: what a backend must offer to be compared with any other.
+
+A further backend plugs in here: open a store, break and mend what it writes to, crash it, open the next one on what is
+left. Everything else is the interface of a thread store.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from engine.errors import StoreError
+from engine.protocol.ids import ThreadId
+from engine.thread_store.appender import Appender, InlineAppender
+from engine.thread_store.index import ThreadIndex
+from engine.thread_store.interface import ThreadStore
+from engine.thread_store.local import LocalThreadStore
+from engine.thread_store.memory import InMemoryThreadStore
+from tests.thread_store.faults import FaultyFiles
+
+__all__ = ["BACKENDS", "Backend", "LocalBackend", "MemoryBackend"]
+
+
+CREATED = time.struct_time((2025, 1, 2, 3, 4, 5, 0, 0, -1))  # as the threads of the model say
+
+
+class Backend(Protocol):
+    """One place where threads are stored, over several lives of the program."""
+
+    @property
+    def store(self) -> ThreadStore:
+        """The store of the life that runs now."""
+
+    def live_threads(self) -> Sequence[ThreadId]:
+        """The threads that have a live writer."""
+
+    def break_down(self) -> None:
+        """From now on nothing can be written."""
+
+    def mend(self) -> None:
+        """It can be written again."""
+
+    async def crash(self) -> None:
+        """The program is killed and started again: live threads are gone, what was written is there."""
+
+    async def aclose(self) -> None:
+        """The end, in good order; nothing may be left open."""
+
+
+class MemoryBackend:
+    """The reference."""
+
+    def __init__(self) -> None:
+        self.store = InMemoryThreadStore()
+
+    def live_threads(self) -> Sequence[ThreadId]:
+        return self.store.live_threads()
+
+    def break_down(self) -> None:
+        self.store.failure = StoreError("full")
+
+    def mend(self) -> None:
+        self.store.failure = None
+
+    async def crash(self) -> None:
+        broken = self.store.failure
+        self.store = self.store.crash()
+        self.store.failure = broken
+
+    async def aclose(self) -> None:
+        pass
+
+
+class LocalBackend:
+    """Files below a home. What the next life finds is what the appender has written when the crash comes."""
+
+    def __init__(self, home: Path, *, inline: bool, indexed: bool) -> None:
+        self._home = home
+        self._inline = inline
+        self._indexed = indexed
+        self._files = FaultyFiles()
+        self._dead: list[LocalThreadStore] = []
+        self._open()
+
+    def _open(self) -> None:
+        self._appender = InlineAppender(files=self._files) if self._inline else Appender(files=self._files)
+        index = ThreadIndex(self._home) if self._indexed else None
+        self.store = LocalThreadStore(self._home, self._appender, index=index, local_time=lambda: CREATED)
+
+    def live_threads(self) -> Sequence[ThreadId]:
+        return self.store.live_threads()
+
+    def break_down(self) -> None:
+        self._files.broken = errno.ENOSPC
+
+    def mend(self) -> None:
+        self._files.broken = 0
+
+    async def crash(self) -> None:
+        self.store.locks.abandon()  # as the system does it: the links of the locks stay
+        for live in list(self.store._live.values()):
+            if live is not None:
+                live.forget()
+        await self._appender.aclose()
+        self._dead.append(self.store)
+        self._open()
+
+    async def aclose(self) -> None:
+        self.mend()
+        await self._appender.aclose()
+        for store in (*self._dead, self.store):
+            await store.aclose()
+        assert self._files.open_handles == set()
+
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "files, at once": lambda home: LocalBackend(home, inline=True, indexed=False),
+    "files, at once, indexed": lambda home: LocalBackend(home, inline=True, indexed=True),
+    "files, by the appender": lambda home: LocalBackend(home, inline=False, indexed=True),
+}
