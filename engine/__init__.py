@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from engine.config.editing import ConfigEdit as ConfigEdit
+    from engine.config.layers import Layer as Layer
+    from engine.config.layers import LayerStack as LayerStack
+    from engine.config.writing import ConfigWriteError as ConfigWriteError
+    from engine.config.writing import ConfigWritten as ConfigWritten
     from engine.errors import ConfigError as ConfigError
     from engine.errors import ConflictError as ConflictError
     from engine.errors import ContextWindowExceeded as ContextWindowExceeded
@@ -77,6 +82,9 @@ if TYPE_CHECKING:
     from engine.tools.functions import tool as tool
 
 _HOMES = {
+    "engine.config.editing": "ConfigEdit",
+    "engine.config.layers": "Layer LayerStack",
+    "engine.config.writing": "ConfigWriteError ConfigWritten",
     "engine.errors": (
         "ConfigError ConflictError ContextWindowExceeded EngineClosed EngineError InvalidRequest MissingCredential "
         "ModelError PatchError ProcessError ProtocolError ScriptError SessionClosed SessionCrashed SessionStartError "

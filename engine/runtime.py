@@ -19,10 +19,8 @@ import attrs
 import trio
 
 from engine import __version__
-from engine.config.loading import find_home, load_config
-from engine.config.model import Config
-from engine.config.permissions import PermissionOverrides
-from engine.config.sightings import Sightings
+from engine.config.cache import Configurations
+from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
 from engine.errors import StoreError
 from engine.execution.shells import discover_shell
@@ -44,6 +42,9 @@ from engine.tools.approvals import Approver, refuse
 from engine.tools.functions import Tool
 
 if TYPE_CHECKING:
+    from engine.config.editing import ConfigEdit
+    from engine.config.layers import LayerStack
+    from engine.config.writing import ConfigWritten
     from engine.models.base import Model
     from engine.thread_store.interface import ThreadStore
 
@@ -60,6 +61,7 @@ class Engine:
         raise TypeError("use `open_engine()` to get an Engine")
 
     _services: Services
+    _configurations: Configurations
     _nursery: trio.Nursery
     _pending: set[trio.CancelScope]
     _sessions: set[SessionCore]
@@ -67,9 +69,12 @@ class Engine:
     _closing: bool
 
     @classmethod
-    def _make(cls, services: Services, nursery: trio.Nursery, graph: Sequence[Step]) -> Engine:
+    def _make(
+        cls, services: Services, configurations: Configurations, nursery: trio.Nursery, graph: Sequence[Step]
+    ) -> Engine:
         engine: Engine = object.__new__(cls)
         engine._services = services
+        engine._configurations = configurations
         engine._nursery = nursery
         engine._pending = set()
         engine._sessions = set()
@@ -160,6 +165,33 @@ class Engine:
         finally:
             await session.aclose()
 
+    async def read_config(self, cwd: PathLike[str] | str | None = None) -> LayerStack:
+        """The configuration as it stands in its layers now: `table` merged, `origin_layers`, `everything`.
+
+        `cwd` brings the layers of its project; without it there are none. Raises `ConfigError`.
+        """
+        return await trio.to_thread.run_sync(self._configurations.read, cwd)
+
+    async def write_config(
+        self,
+        edits: Sequence[ConfigEdit],
+        *,
+        expected_version: str | None = None,
+        file: PathLike[str] | str | None = None,
+    ) -> ConfigWritten:
+        """Changes the user's configuration file, all edits or none; comments and the order of keys survive.
+
+        `expected_version` is the fingerprint (`Layer.version`) the caller saw last; `file` the file it means. Sessions
+        that run keep what they started with. Raises `ConfigWriteError`. A write that has begun is finished before a
+        cancellation is heard.
+        """
+        from engine.config.writing import write_config
+
+        sources = self._configurations.sources(None)
+        return await trio.to_thread.run_sync(
+            lambda: write_config(sources, edits, expected_version=expected_version, file=file)
+        )
+
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that run now, oldest first."""
         running = sorted(self._sessions, key=lambda core: core.thread_id)
@@ -195,54 +227,6 @@ def _thread(thread: ThreadId | str | PathLike[str]) -> ThreadId | Path | Literal
     if isinstance(thread, str):
         return "last" if thread == "last" else ThreadId(thread)
     return Path(thread)
-
-
-@define(eq=False)
-class _Configurations:
-    """Configurations by what they were made of; a file that did not change is not read again."""
-
-    home: Path
-    environment: Mapping[str, str]
-    base: Mapping[str, object]
-    ignore_user_config: bool = False
-    strict: bool = False
-    profile: str | None = None
-    system_folder: str = SYSTEM_FOLDER
-    _made: dict[object, tuple[Sightings, Config]] = attrs.field(factory=dict)
-
-    LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
-
-    async def get(
-        self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None = None
-    ) -> Config:
-        """The configuration of a session. Raises `ConfigError`."""
-        key = (cwd, permissions, repr(sorted(arguments.items())))
-        made = self._made.get(key)
-        if made is None or not made[0].hold():
-            made = await trio.to_thread.run_sync(self._load, arguments, cwd, permissions)
-            if len(self._made) >= self.LIMIT:
-                self._made.clear()
-            self._made[key] = made
-        return made[1]
-
-    def _load(
-        self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None
-    ) -> tuple[Sightings, Config]:
-        seen = Sightings()
-        config = load_config(
-            self.home,
-            cwd=Path(cwd),
-            overrides=tuple(self.base.items()),
-            session=arguments,
-            env=self.environment,
-            ignore_user_file=self.ignore_user_config,
-            profile=self.profile,
-            strict=self.strict,
-            permissions=permissions,
-            system_folder=self.system_folder,
-            sightings=seen,
-        )
-        return seen, config
 
 
 @define(eq=False)
@@ -307,7 +291,7 @@ async def open_engine(
     """
     environment = dict(os.environ)
     folder = _home(home, environment)
-    configurations = _Configurations(
+    configurations = Configurations(
         folder,
         environment,
         dict(config or {}),
@@ -322,7 +306,7 @@ async def open_engine(
             _services(configurations, store, model, api_key, grace, on_crash) as services,
             trio.open_nursery() as nursery,
         ):
-            engine = Engine._make(services, nursery, GRAPH)
+            engine = Engine._make(services, configurations, nursery, GRAPH)
             try:
                 yield engine
             except Exception as exc:
@@ -338,7 +322,7 @@ async def open_engine(
 
 @asynccontextmanager
 async def _services(
-    configurations: _Configurations,
+    configurations: Configurations,
     store: ThreadStore | None,
     model: Model | None,
     api_key: str | None,

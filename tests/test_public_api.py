@@ -16,9 +16,11 @@ import engine
 # A name that comes or goes is a change users see: it belongs into the CHANGELOG.
 # fmt: off
 PUBLIC: Final = [
-    "ApprovalRequest", "Approver", "CommandApproval", "ConfigError", "ConflictError", "ContextWindowExceeded",
-    "Decision", "Engine", "EngineClosed", "EngineError", "Event", "EventMsg", "EventStream", "EventsLost",
-    "ImageInput", "InMemoryThreadStore", "InputImage", "InputText", "InvalidRequest", "LocalImageInput",
+    "ApprovalRequest", "Approver", "CommandApproval", "ConfigEdit", "ConfigError", "ConfigWriteError", "ConfigWritten",
+    "ConflictError", "ContextWindowExceeded", "Decision",
+    "Engine", "EngineClosed", "EngineError", "Event", "EventMsg", "EventStream", "EventsLost",
+    "ImageInput", "InMemoryThreadStore", "InputImage", "InputText", "InvalidRequest", "Layer", "LayerStack",
+    "LocalImageInput",
     "MissingCredential", "Model", "ModelError", "PatchApproval", "PatchError", "ProcessError", "ProtocolError",
     "ScriptError", "ScriptedModel", "Session", "SessionClosed", "SessionCrashed", "SessionSettings",
     "SessionStartError", "SettingsUpdate", "Span", "StartupTrace", "StoreError", "StoreUnsupported", "TextInput",

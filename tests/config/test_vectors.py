@@ -1,4 +1,4 @@
-"""The golden cases of configuration: those that are built pass, the others say what is missing."""
+"""The golden cases of configuration: layers, AGENTS.md, writing, the environment of commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tests.vectors.run import cases_of, run_one
 CASES = Path(__file__).parents[1] / "vectors" / "config_merge"
 
 
-@pytest.mark.parametrize(("name", "least"), [("agents_md", 15), ("config_layers", 48), ("shell_env", 5)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("agents_md", 15), ("config_layers", 48), ("config_write", 9), ("shell_env", 5)]
+)
 def test_golden_cases_pass_or_wait_for_what_is_not_built(name: str, least: int) -> None:
     outcomes = [run_one(case) for case in cases_of(CASES / f"{name}.json") or []]
     failed = [outcome for outcome in outcomes if outcome.verdict != "passed"]

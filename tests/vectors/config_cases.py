@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.config.editing import ConfigEdit
 from engine.config.loading import load_config
 from engine.config.model import Config
 from engine.config.overrides import parse_override
+from engine.config.sightings import Sightings
+from engine.config.sources import Sources, read_layers
+from engine.config.writing import ConfigWriteError, write_config
 from engine.errors import ConfigError
 from engine.execution.environment import build_environment
+from engine.permissions.view import DiskView
 from engine.protocol.environment import ShellEnvironmentPolicy
 
 __all__ = ["run_case"]
@@ -30,6 +36,7 @@ def run_case(case: Row, area: Row, root: Path) -> tuple[object, object]:
     kinds: dict[str, Callable[[Row, Path], tuple[object, object]]] = {
         "agents_md": _agents_md,
         "config_layers": _layers,
+        "config_write": _write,
         "shell_env": _shell_environment,
     }
     run = kinds.get(str(area["kind"]))
@@ -66,6 +73,48 @@ def _agents_md(case: Row, root: Path) -> tuple[object, object]:
     found = _load(case["input"], places).user_instructions
     got = {"sources": list(found.sources), "text": found.text}
     return case["expect"], {name: got[name] for name in case["expect"]}
+
+
+def _write(case: Row, root: Path) -> tuple[object, object]:
+    places = _places(root)
+    case = _placed(case, {name: str(path) for name, path in places.items()})
+    given, expect = case["input"], case["expect"]
+    file = places["{CODEX_HOME}"] / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(given["initial"])
+    if "managed" in given:
+        places["{ETC}"].mkdir()
+        (places["{ETC}"] / "managed_config.toml").write_text(given["managed"])
+    view = DiskView({"HOME": str(places["{HOME}"])})
+    sources = Sources(
+        home=str(file.parent), cwd=None, user_home=view.home, view=view, system_folder=str(places["{ETC}"])
+    )
+    version = given.get("expected_version")
+    if version == "current":
+        version = read_layers(sources, Sightings()).user.version
+    got: dict[str, object] = {}
+    try:
+        written = write_config(
+            sources,
+            [ConfigEdit(edit["key_path"], edit["value"], edit["merge_strategy"]) for edit in given["edits"]],
+            expected_version=version,
+            file=given.get("file_path"),
+        )
+    except ConfigWriteError as error:
+        prefix = expect.get("message_prefix", "")
+        got = {
+            "error_code": error.code,
+            "message": error.message,
+            "message_prefix": prefix if error.message.startswith(prefix) else error.message,
+        }
+    else:
+        got = {"status": written.status, "version": written.version}
+        if written.overridden is not None:
+            got["overridden_message"] = written.overridden.message
+            got["effective_value"] = written.overridden.effective
+    got["text"] = file.read_text()
+    got["config"] = tomllib.loads(file.read_text())
+    return expect, {name: got.get(name) for name in expect}
 
 
 def _layers(case: Row, root: Path) -> tuple[object, object]:

@@ -1,0 +1,93 @@
+"""The configurations of an engine's sessions: loaded in a thread, and used again while the disk says the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+import attrs
+import trio
+
+from engine.config.layers import LayerStack
+from engine.config.loading import check_layers, load_config
+from engine.config.model import Config
+from engine.config.permissions import PermissionOverrides
+from engine.config.sightings import Sightings
+from engine.config.sources import SYSTEM_FOLDER, Sources, read_layers
+from engine.permissions.view import DiskView
+from engine.records import define
+
+__all__ = ["Configurations"]
+
+
+@define(eq=False)
+class Configurations:
+    """Configurations by what they were made of; what did not change is not read again.
+
+    `base` are the overrides of all sessions, as dotted keys or tables; the rest is as `load_config` has it.
+    """
+
+    home: Path
+    environment: Mapping[str, str]
+    base: Mapping[str, object]
+    ignore_user_config: bool = False
+    strict: bool = False
+    profile: str | None = None
+    system_folder: str = SYSTEM_FOLDER
+    _made: dict[object, tuple[Sightings, Config]] = attrs.field(factory=dict)
+
+    LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
+
+    async def get(
+        self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None = None
+    ) -> Config:
+        """The configuration of a session. Raises `ConfigError`."""
+        key = (cwd, permissions, repr(sorted(arguments.items())))
+        made = self._made.get(key)
+        if made is None or not made[0].hold():
+            made = await trio.to_thread.run_sync(self._load, arguments, cwd, permissions)
+            if len(self._made) >= self.LIMIT:
+                self._made.clear()
+            self._made[key] = made
+        return made[1]
+
+    def sources(self, cwd: str | None) -> Sources:
+        """Where the layers of all sessions come from."""
+        view = DiskView(self.environment)
+        return Sources(
+            home=str(self.home),
+            cwd=cwd,
+            user_home=view.home,
+            view=view,
+            system_folder=self.system_folder,
+            overrides=tuple(self.base.items()),
+            ignore_user_file=self.ignore_user_config,
+            profile=self.profile,
+        )
+
+    def read(self, cwd: PathLike[str] | str | None) -> LayerStack:
+        """All layers as they stand now, checked. Blocks. Raises `ConfigError`."""
+        stack = read_layers(self.sources(None if cwd is None else os.path.abspath(cwd)), Sightings()).stack
+        check_layers(stack, strict=self.strict)
+        return stack
+
+    def _load(
+        self, arguments: Mapping[str, object], cwd: str, permissions: PermissionOverrides | None
+    ) -> tuple[Sightings, Config]:
+        seen = Sightings()
+        config = load_config(
+            self.home,
+            cwd=Path(cwd),
+            overrides=tuple(self.base.items()),
+            session=arguments,
+            env=self.environment,
+            ignore_user_file=self.ignore_user_config,
+            profile=self.profile,
+            strict=self.strict,
+            permissions=permissions,
+            system_folder=self.system_folder,
+            sightings=seen,
+        )
+        return seen, config
