@@ -90,6 +90,21 @@ class Turn:
         """Stops the turn; returns once `turn_aborted` is out. Without effect where it is over."""
         await _submit(self._run.core, Interrupt(self.id))
 
+    def pending(self) -> int:
+        """How many events wait to be read."""
+        return 0 if self._over else self._stream.pending()
+
+    async def _leave(self) -> None:
+        """Interrupts a turn that nobody waits for any more, and stops listening to it."""
+        core = self._run.core
+        if not self._run.over:
+            with trio.move_on_after(core.services.grace, shield=True):
+                try:
+                    await self.interrupt()
+                except EngineError:
+                    pass  # the session ended, and the turn with it
+        core.hub.detach(self._stream)
+
 
 @final
 class Session:
@@ -156,14 +171,7 @@ class Session:
         try:
             yield turn
         finally:
-            if not turn._run.over:
-                with trio.move_on_after(self._core.services.grace) as scope:
-                    scope.shield = True
-                    try:
-                        await turn.interrupt()
-                    except EngineError:
-                        pass  # the session ended, and the turn with it
-            self._core.hub.detach(turn._stream)
+            await turn._leave()
 
     async def start_turn(self, input: Input, update: SettingsUpdate | None = None) -> Turn:
         """Starts a turn that belongs to the session. Where one is active already, the input steers that one.

@@ -1,0 +1,166 @@
+"""The engine for hosts on asyncio: the same names as `engine`, awaited on the host's loop.
+
+    import asyncio
+    import engine.aio
+
+    async def main():
+        async with engine.aio.open_engine() as host, host.session() as session:
+            print((await session.run("What does this project do?")).final_message)
+
+    asyncio.run(main())
+
+The engine runs on a Trio loop in a thread of its own, so a busy host does not stall it. Cancelling an awaited call
+cancels it there and waits for its cleanup; errors and context variables cross. Tools and approvers are coroutine
+functions of the host and run on the host's loop, in the context of whoever started the turn; an interrupt cancels them.
+Objects belong to the loop that opened the engine. Settings, inputs, events and errors are those of `engine`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+import engine
+from engine.aio.host import Host
+from engine.aio.session import EventStream, Session, Turn
+from engine.portal import Portal
+from engine.tools.approvals import refuse
+
+if TYPE_CHECKING:
+    from engine import (
+        Approver,
+        Model,
+        SessionSettings,
+        SettingsUpdate,
+        ThreadId,
+        ThreadStore,
+        Tool,
+    )
+
+
+__all__ = ["Engine", "EventStream", "Session", "Turn", "open_engine"]
+
+
+@final
+class Engine:
+    """A running engine, as `engine.Engine`; `open_engine` makes it."""
+
+    def __init__(self, host: Host, inner: engine.Engine) -> None:
+        self._host = host
+        self._inner = inner
+
+    @property
+    def home(self) -> Path:
+        """The state directory."""
+        return self._inner.home
+
+    async def start_session(
+        self, settings: SessionSettings | None = None, *, tools: Sequence[Tool] = (), approve: Approver = refuse
+    ) -> Session:
+        """Starts a new thread. It starts whole, or not at all and leaves nothing."""
+        host = self._host
+        start = functools.partial(
+            self._inner.start_session, settings, tools=host.tools(tools), approve=host.approver(approve)
+        )
+        return Session(host, await host.call(start, undo=engine.Session.aclose))
+
+    async def resume_session(
+        self,
+        thread: ThreadId | str | PathLike[str] | Literal["last"],
+        update: SettingsUpdate | None = None,
+        *,
+        settings: SessionSettings | None = None,
+        any_cwd: bool = False,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> Session:
+        """Goes on with a stored thread."""
+        host = self._host
+        resume = functools.partial(
+            self._inner.resume_session,
+            thread,
+            update,
+            settings=settings,
+            any_cwd=any_cwd,
+            tools=host.tools(tools),
+            approve=host.approver(approve),
+        )
+        return Session(host, await host.call(resume, undo=engine.Session.aclose))
+
+    async def find_thread(
+        self,
+        *,
+        name: str | None = None,
+        cwd: PathLike[str] | str | None = None,
+        model_provider: str | None = None,
+    ) -> ThreadId | None:
+        """The most recently updated stored thread that fits; what is `None` does not matter."""
+        return await self._host.call(
+            functools.partial(self._inner.find_thread, name=name, cwd=cwd, model_provider=model_provider)
+        )
+
+    @asynccontextmanager
+    async def session(
+        self, settings: SessionSettings | None = None, *, tools: Sequence[Tool] = (), approve: Approver = refuse
+    ) -> AsyncIterator[Session]:
+        """A new session for the length of a block; leaving it closes the session."""
+        session = await self.start_session(settings, tools=tools, approve=approve)
+        try:
+            yield session
+        finally:
+            await session.aclose()
+
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that run now, oldest first."""
+        return tuple(Session(self._host, inner) for inner in self._host.now(self._inner.sessions))
+
+
+@asynccontextmanager
+async def open_engine(
+    *,
+    home: PathLike[str] | str | None = None,
+    config: Mapping[str, object] | None = None,
+    store: ThreadStore | None = None,
+    model: Model | None = None,
+    api_key: str | None = None,
+    grace: float = 10.0,
+    on_crash: Callable[[Session, Exception], None] | None = None,
+    ignore_user_config: bool = False,
+    strict_config: bool = False,
+) -> AsyncIterator[Engine]:
+    """An engine for the length of a block, on a Trio loop in a thread of its own. Parameters as `engine.open_engine`.
+
+    `on_crash` is called on the host's loop. Several engines may be open at once, each with its own thread.
+    """
+    crashed: Callable[[engine.Session, Exception], None] | None = None
+    if on_crash is not None:
+        told = on_crash
+
+        def crashed(inner: engine.Session, error: Exception) -> None:
+            host.loop.call_soon_threadsafe(told, Session(host, inner), error)
+
+    opening = functools.partial(
+        engine.open_engine,
+        home=home,
+        config=config,
+        store=store,
+        model=model,
+        api_key=api_key,
+        grace=grace,
+        on_crash=crashed,
+        ignore_user_config=ignore_user_config,
+        strict_config=strict_config,
+    )
+    host = Host(Portal(opening, "engine"))
+    host.portal.start()
+    try:
+        yield Engine(host, await host.call(host.portal.open))
+    finally:
+        try:
+            await host.call(host.portal.close)
+        finally:
+            host.portal.end()

@@ -1,0 +1,159 @@
+"""The engine for blocking code: the same names as `engine`, as plain methods.
+
+    import engine.blocking
+
+    with engine.blocking.open_engine() as host, host.session() as session:
+        print(session.run("What does this project do?").final_message)
+
+The engine runs on a Trio loop in a thread of its own; objects may be used from any thread. Ctrl-C in a waiting call
+cancels it there and waits for its cleanup, then it is raised. Errors and context variables cross. Tools and approvers
+are plain functions and run in worker threads, which nothing can stop: after an interrupt their result is dropped.
+Settings, inputs, events and errors are those of `engine`.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+import engine
+from engine.blocking.host import Approver, Host, refuse, tool
+from engine.blocking.session import EventStream, Session, Turn
+from engine.portal import Portal
+
+if TYPE_CHECKING:
+    from engine import (
+        Model,
+        SessionSettings,
+        SettingsUpdate,
+        ThreadId,
+        ThreadStore,
+        Tool,
+    )
+
+
+__all__ = ["Approver", "Engine", "EventStream", "Session", "Turn", "open_engine", "refuse", "tool"]
+
+
+@final
+class Engine:
+    """A running engine, as `engine.Engine`; `open_engine` makes it."""
+
+    def __init__(self, host: Host, inner: engine.Engine) -> None:
+        self._host = host
+        self._inner = inner
+
+    @property
+    def home(self) -> Path:
+        """The state directory."""
+        return self._inner.home
+
+    def start_session(
+        self, settings: SessionSettings | None = None, *, tools: Sequence[Tool] = (), approve: Approver = refuse
+    ) -> Session:
+        """Starts a new thread. It starts whole, or not at all and leaves nothing."""
+        host = self._host
+        start = functools.partial(self._inner.start_session, settings, tools=tools, approve=host.approver(approve))
+        return Session(host, host.call(start, undo=engine.Session.aclose))
+
+    def resume_session(
+        self,
+        thread: ThreadId | str | PathLike[str] | Literal["last"],
+        update: SettingsUpdate | None = None,
+        *,
+        settings: SessionSettings | None = None,
+        any_cwd: bool = False,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> Session:
+        """Goes on with a stored thread."""
+        host = self._host
+        resume = functools.partial(
+            self._inner.resume_session,
+            thread,
+            update,
+            settings=settings,
+            any_cwd=any_cwd,
+            tools=tools,
+            approve=host.approver(approve),
+        )
+        return Session(host, host.call(resume, undo=engine.Session.aclose))
+
+    def find_thread(
+        self,
+        *,
+        name: str | None = None,
+        cwd: PathLike[str] | str | None = None,
+        model_provider: str | None = None,
+    ) -> ThreadId | None:
+        """The most recently updated stored thread that fits; what is `None` does not matter."""
+        return self._host.call(
+            functools.partial(self._inner.find_thread, name=name, cwd=cwd, model_provider=model_provider)
+        )
+
+    @contextmanager
+    def session(
+        self, settings: SessionSettings | None = None, *, tools: Sequence[Tool] = (), approve: Approver = refuse
+    ) -> Iterator[Session]:
+        """A new session for the length of a block; leaving it closes the session."""
+        session = self.start_session(settings, tools=tools, approve=approve)
+        try:
+            yield session
+        finally:
+            session.aclose()
+
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that run now, oldest first."""
+        return tuple(Session(self._host, inner) for inner in self._host.now(self._inner.sessions))
+
+
+@contextmanager
+def open_engine(
+    *,
+    home: PathLike[str] | str | None = None,
+    config: Mapping[str, object] | None = None,
+    store: ThreadStore | None = None,
+    model: Model | None = None,
+    api_key: str | None = None,
+    grace: float = 10.0,
+    on_crash: Callable[[Session, Exception], None] | None = None,
+    ignore_user_config: bool = False,
+    strict_config: bool = False,
+) -> Iterator[Engine]:
+    """An engine for the length of a block, on a Trio loop in a thread of its own. Parameters as `engine.open_engine`.
+
+    `on_crash` is called in a thread of its own. Several engines may be open at once, each with its own thread.
+    """
+    crashed: Callable[[engine.Session, Exception], None] | None = None
+    if on_crash is not None:
+        told = on_crash
+
+        def crashed(inner: engine.Session, error: Exception) -> None:
+            threading.Thread(target=told, args=(Session(host, inner), error), name="on_crash", daemon=True).start()
+
+    opening = functools.partial(
+        engine.open_engine,
+        home=home,
+        config=config,
+        store=store,
+        model=model,
+        api_key=api_key,
+        grace=grace,
+        on_crash=crashed,
+        ignore_user_config=ignore_user_config,
+        strict_config=strict_config,
+    )
+    host = Host(Portal(opening, "engine"))
+    host.portal.start()
+    try:
+        yield Engine(host, host.call(host.portal.open))
+    finally:
+        try:
+            host.call(host.portal.close)
+        finally:
+            host.portal.end()

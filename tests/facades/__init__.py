@@ -1,0 +1,1 @@
+"""The engine for hosts that are not on Trio: the same scenarios three ways, and what is special about each."""
