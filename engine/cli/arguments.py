@@ -13,7 +13,14 @@ from typing import NoReturn
 
 from engine.cli.words import first_positional, settle_trace_flag, split_words
 
-__all__ = ["ExecArguments", "ServeScriptedArguments", "Usage", "VersionArguments", "parse"]
+__all__ = [
+    "ExecArguments",
+    "ExecPolicyCheckArguments",
+    "ServeScriptedArguments",
+    "Usage",
+    "VersionArguments",
+    "parse",
+]
 
 SANDBOX_MODES = ("read-only", "workspace-write", "danger-full-access")
 SUBCOMMANDS = ("resume", "fork", "review")
@@ -40,6 +47,16 @@ class ServeScriptedArguments:
 
     script: str
     port: int = 0
+
+
+@dataclass(frozen=True)
+class ExecPolicyCheckArguments:
+    """`engine execpolicy check --rules FILE ... COMMAND...`; `command` are words, never split."""
+
+    rules: tuple[str, ...]
+    command: tuple[str, ...]
+    resolve_host_executables: bool = False
+    pretty: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,6 +286,7 @@ MAIN_HELP = """A session engine for coding agents."""
 
 MAIN_EPILOG = """commands:
   exec                      run one turn, or resume a session for another one
+  execpolicy check          tell what rules files say of a command
   models serve-scripted     serve a model script over HTTP on this machine
 
 `engine COMMAND --help` explains a command.
@@ -302,6 +320,54 @@ def _serve_parser() -> _Parser:
     return parser
 
 
+CHECK_HELP = """Tell what rules files say of a command, as JSON on stdout: every rule that matches, in the order of
+the files, and the decision that holds (forbidden before prompt before allow), if any rule matches.
+
+COMMAND is taken word by word; a shell script is not looked into, as a session does.
+"""
+
+CHECK_EPILOG = """exit code:
+  0  checked, whatever the decision
+  1  a rules file can't be used: the message names the file, the line and the rule
+  2  wrong flags
+
+examples:
+  engine execpolicy check --rules ~/.codex/rules/default.rules git push origin main
+  engine execpolicy check --rules a.rules --rules b.rules --resolve-host-executables /usr/bin/git status
+"""
+
+
+def _check_parser() -> _Parser:
+    parser = _Parser(
+        prog="engine execpolicy check",
+        usage="engine execpolicy check --rules FILE [--rules FILE ...] [OPTIONS] COMMAND...",
+        description=CHECK_HELP,
+        epilog=CHECK_EPILOG,
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-r", "--rules", action="append", required=True, metavar="FILE", help="a rules file (repeatable)"
+    )
+    parser.add_argument(
+        "--resolve-host-executables",
+        action="store_true",
+        help="try the rules of its name for a program given by an absolute path, as sessions do",
+    )
+    parser.add_argument("--pretty", action="store_true", help="print the JSON over several lines")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command, word by word")
+    return parser
+
+
+def _parse_check(words: list[str]) -> ExecPolicyCheckArguments:
+    parser = _check_parser()
+    made = parser.parse_args(words)
+    command = made.command[1:] if made.command[:1] == ["--"] else made.command
+    if not command:
+        parser.error("there is no command to check")
+    return ExecPolicyCheckArguments(tuple(made.rules), tuple(command), made.resolve_host_executables, made.pretty)
+
+
 def _port(text: str) -> int:
     port = int(text)
     if not 0 <= port <= 65535:
@@ -309,7 +375,9 @@ def _port(text: str) -> int:
     return port
 
 
-def parse(words: Sequence[str]) -> ExecArguments | ServeScriptedArguments | VersionArguments:
+def parse(
+    words: Sequence[str],
+) -> ExecArguments | ExecPolicyCheckArguments | ServeScriptedArguments | VersionArguments:
     """What the command line (without the program name) asks for.
 
     Raises `Usage` for words that make no sense, and `SystemExit(0)` after printing a help text.
@@ -317,6 +385,15 @@ def parse(words: Sequence[str]) -> ExecArguments | ServeScriptedArguments | Vers
     words = list(words)
     if words[:1] == ["exec"]:
         return _parse_exec(words[1:])
+    if words[:2] == ["execpolicy", "check"]:
+        return _parse_check(words[2:])
+    if words[:1] == ["execpolicy"]:
+        if words[1:2] in (["-h"], ["--help"]):
+            _check_parser().parse_args(["--help"])
+        raise Usage(
+            "error: `engine execpolicy` has one command: check\n\n"
+            "usage: engine execpolicy check --rules FILE [OPTIONS] COMMAND...\n"
+        )
     if words[:2] == ["models", "serve-scripted"]:
         made = _serve_parser().parse_args(words[2:])
         return ServeScriptedArguments(made.script, made.port)

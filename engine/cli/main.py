@@ -6,7 +6,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from engine.cli.arguments import ExecArguments, ServeScriptedArguments, Usage, VersionArguments, parse
+from engine.cli.arguments import (
+    ExecArguments,
+    ExecPolicyCheckArguments,
+    ServeScriptedArguments,
+    Usage,
+    VersionArguments,
+    parse,
+)
 
 __all__ = ["main"]
 
@@ -28,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from engine.cli.serve_scripted import serve_scripted
 
             return serve_scripted(arguments)
+        case ExecPolicyCheckArguments():
+            from engine.cli.execpolicy import check
+
+            return check(arguments)
         case ExecArguments():
             from engine.cli.exec import run_exec
 

@@ -1,0 +1,39 @@
+"""The grammar of bash: a script as a syntax tree. Loaded on first use; knows nothing of what a script means."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tree_sitter import Language, Node
+
+__all__ = ["node_text", "parse_script"]
+
+
+def parse_script(script: str) -> Node | None:
+    """The root of the syntax tree; None for text with lone surrogates, which is no text to a shell either.
+
+    Never raises: a script with errors has a tree with `has_error`. Takes time in proportion to the script as long as it
+    parses; some broken scripts take time in proportion to the square, so who reads what others wrote sets a bound.
+    """
+    from tree_sitter import Parser
+
+    try:
+        source = script.encode()
+    except UnicodeEncodeError:
+        return None
+    return Parser(_language()).parse(source).root_node
+
+
+@cache
+def _language() -> Language:
+    from tree_sitter import Language
+    from tree_sitter_bash import language
+
+    return Language(language())
+
+
+def node_text(node: Node) -> str:
+    """The piece of the script a node stands for, verbatim."""
+    return (node.text or b"").decode()
