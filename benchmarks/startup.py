@@ -33,7 +33,7 @@ from engine.accel import implementation
 
 __all__ = ["main"]
 
-SCENARIOS = ("warm", "turns", "cold", "memory", "resume", "imports", "scanner", "permissions")
+SCENARIOS = ("warm", "turns", "cold", "memory", "resume", "imports", "scanner", "permissions", "sandbox")
 RESULTS = Path("bench-results") / "startup.json"
 WIDTH = 200  # columns of a table that goes to a file
 

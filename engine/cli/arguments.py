@@ -6,16 +6,26 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
+from engine.cli.parsing import Parser, Usage, formatter
+from engine.cli.policy_arguments import (
+    DoctorArguments,
+    ExecPolicyCheckArguments,
+    SandboxArguments,
+    parse_check,
+    parse_doctor,
+    parse_sandbox,
+)
 from engine.cli.words import first_positional, settle_trace_flag, split_words
 
 __all__ = [
+    "Arguments",
+    "DoctorArguments",
     "ExecArguments",
     "ExecPolicyCheckArguments",
+    "SandboxArguments",
     "ServeScriptedArguments",
     "Usage",
     "VersionArguments",
@@ -24,16 +34,6 @@ __all__ = [
 
 SANDBOX_MODES = ("read-only", "workspace-write", "danger-full-access")
 SUBCOMMANDS = ("resume", "fork", "review")
-# Flags of `exec` that must stand before a subcommand; everything else is accepted after it as well.
-BEFORE_ONLY = ("-s", "--sandbox", "-C", "--cd", "--add-dir", "-p", "--profile", "--output-schema", "--thread-source")
-
-
-class Usage(Exception):
-    """The words make no sense; `text` goes to stderr and the exit code is 2."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(text)
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,6 @@ class ServeScriptedArguments:
 
     script: str
     port: int = 0
-
-
-@dataclass(frozen=True)
-class ExecPolicyCheckArguments:
-    """`engine execpolicy check --rules FILE ... COMMAND...`; `command` are words, never split."""
-
-    rules: tuple[str, ...]
-    command: tuple[str, ...]
-    resolve_host_executables: bool = False
-    pretty: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,20 +92,14 @@ class ExecArguments:
         return self.subcommand == "resume"
 
 
-class _Parser(argparse.ArgumentParser):
-    def format_help(self) -> str:
-        # The value must be glued on with `=`, which the parser has no notation for.
-        return super().format_help().replace("--trace-startup FILE ", "--trace-startup[=FILE]", 1)
-
-    def error(self, message: str) -> NoReturn:
-        raise Usage(f"error: {message}{_hint(message)}\n\n{self.format_usage()}\nFor more information, try '--help'.\n")
-
-
-def _hint(message: str) -> str:
-    match = re.search(r"unrecognized arguments: (-[-\w]+)", message)
-    if match and match[1] in BEFORE_ONLY:
-        return f"\n\n  tip: put `{match[1]}` before the subcommand: engine exec {match[1]} ... resume ..."
-    return ""
+Arguments = (
+    ExecArguments
+    | SandboxArguments
+    | DoctorArguments
+    | ExecPolicyCheckArguments
+    | ServeScriptedArguments
+    | VersionArguments
+)
 
 
 class _Feature(argparse.Action):
@@ -126,10 +110,6 @@ class _Feature(argparse.Action):
     ) -> None:
         on = "true" if option == "--enable" else "false"
         namespace.overrides = [*namespace.overrides, f"features.{values}={on}"]
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=110)
 
 
 def _shared_flags(parser: argparse.ArgumentParser) -> None:
@@ -207,13 +187,13 @@ examples:
 """
 
 
-def _exec_parser() -> _Parser:
-    parser = _Parser(
+def _exec_parser() -> Parser:
+    parser = Parser(
         prog="engine exec",
         usage="engine exec [OPTIONS] [PROMPT] | [OPTIONS] resume [SESSION_ID] [PROMPT]",
         description=EXEC_HELP,
         epilog=EXEC_EPILOG,
-        formatter_class=_formatter,
+        formatter_class=formatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -257,12 +237,12 @@ positional argument is the prompt. When nothing matches, a new session starts; a
 """
 
 
-def _resume_parser() -> _Parser:
-    parser = _Parser(
+def _resume_parser() -> Parser:
+    parser = Parser(
         prog="engine exec resume",
         usage="engine exec [OPTIONS] resume [SESSION_ID | --last] [PROMPT]",
         description=RESUME_HELP,
-        formatter_class=_formatter,
+        formatter_class=formatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -286,6 +266,8 @@ MAIN_HELP = """A session engine for coding agents."""
 
 MAIN_EPILOG = """commands:
   exec                      run one turn, or resume a session for another one
+  sandbox                   run a command under a policy, or say what a policy allows
+  doctor                    what this machine can enforce, and how to get more
   execpolicy check          tell what rules files say of a command
   models serve-scripted     serve a model script over HTTP on this machine
 
@@ -293,13 +275,13 @@ MAIN_EPILOG = """commands:
 """
 
 
-def _main_parser() -> _Parser:
-    parser = _Parser(
+def _main_parser() -> Parser:
+    parser = Parser(
         prog="engine",
         usage="engine [--version] COMMAND ...",
         description=MAIN_HELP,
         epilog=MAIN_EPILOG,
-        formatter_class=_formatter,
+        formatter_class=formatter,
         allow_abbrev=False,
     )
     parser.add_argument("-V", "--version", action="store_true", help="print the version and which implementation runs")
@@ -307,65 +289,17 @@ def _main_parser() -> _Parser:
     return parser
 
 
-def _serve_parser() -> _Parser:
-    parser = _Parser(
+def _serve_parser() -> Parser:
+    parser = Parser(
         prog="engine models serve-scripted",
         description="Serve a script of the scripted model as a Responses endpoint on the loopback interface.\n"
         "Prints the base URL on stdout; Ctrl-C stops it.",
-        formatter_class=_formatter,
+        formatter_class=formatter,
         allow_abbrev=False,
     )
     parser.add_argument("script", metavar="SCRIPT", help="script file, TOML or JSONL (docs/scripted-model.md)")
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="port to listen on (default: a free one)")
     return parser
-
-
-CHECK_HELP = """Tell what rules files say of a command, as JSON on stdout: every rule that matches, in the order of
-the files, and the decision that holds (forbidden before prompt before allow), if any rule matches.
-
-COMMAND is taken word by word; a shell script is not looked into, as a session does.
-"""
-
-CHECK_EPILOG = """exit code:
-  0  checked, whatever the decision
-  1  a rules file can't be used: the message names the file, the line and the rule
-  2  wrong flags
-
-examples:
-  engine execpolicy check --rules ~/.codex/rules/default.rules git push origin main
-  engine execpolicy check --rules a.rules --rules b.rules --resolve-host-executables /usr/bin/git status
-"""
-
-
-def _check_parser() -> _Parser:
-    parser = _Parser(
-        prog="engine execpolicy check",
-        usage="engine execpolicy check --rules FILE [--rules FILE ...] [OPTIONS] COMMAND...",
-        description=CHECK_HELP,
-        epilog=CHECK_EPILOG,
-        formatter_class=_formatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "-r", "--rules", action="append", required=True, metavar="FILE", help="a rules file (repeatable)"
-    )
-    parser.add_argument(
-        "--resolve-host-executables",
-        action="store_true",
-        help="try the rules of its name for a program given by an absolute path, as sessions do",
-    )
-    parser.add_argument("--pretty", action="store_true", help="print the JSON over several lines")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command, word by word")
-    return parser
-
-
-def _parse_check(words: list[str]) -> ExecPolicyCheckArguments:
-    parser = _check_parser()
-    made = parser.parse_args(words)
-    command = made.command[1:] if made.command[:1] == ["--"] else made.command
-    if not command:
-        parser.error("there is no command to check")
-    return ExecPolicyCheckArguments(tuple(made.rules), tuple(command), made.resolve_host_executables, made.pretty)
 
 
 def _port(text: str) -> int:
@@ -375,9 +309,7 @@ def _port(text: str) -> int:
     return port
 
 
-def parse(
-    words: Sequence[str],
-) -> ExecArguments | ExecPolicyCheckArguments | ServeScriptedArguments | VersionArguments:
+def parse(words: Sequence[str]) -> Arguments:
     """What the command line (without the program name) asks for.
 
     Raises `Usage` for words that make no sense, and `SystemExit(0)` after printing a help text.
@@ -385,15 +317,12 @@ def parse(
     words = list(words)
     if words[:1] == ["exec"]:
         return _parse_exec(words[1:])
-    if words[:2] == ["execpolicy", "check"]:
-        return _parse_check(words[2:])
+    if words[:1] == ["sandbox"]:
+        return parse_sandbox(words[1:])
+    if words[:1] == ["doctor"]:
+        return parse_doctor(words[1:])
     if words[:1] == ["execpolicy"]:
-        if words[1:2] in (["-h"], ["--help"]):
-            _check_parser().parse_args(["--help"])
-        raise Usage(
-            "error: `engine execpolicy` has one command: check\n\n"
-            "usage: engine execpolicy check --rules FILE [OPTIONS] COMMAND...\n"
-        )
+        return parse_check(words[1:])
     if words[:2] == ["models", "serve-scripted"]:
         made = _serve_parser().parse_args(words[2:])
         return ServeScriptedArguments(made.script, made.port)

@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 
 from engine.cli.arguments import (
+    DoctorArguments,
     ExecArguments,
     ExecPolicyCheckArguments,
+    SandboxArguments,
     ServeScriptedArguments,
     Usage,
     VersionArguments,
@@ -35,6 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from engine.cli.serve_scripted import serve_scripted
 
             return serve_scripted(arguments)
+        case SandboxArguments():
+            from engine.cli.sandbox import run_sandbox
+
+            return run_sandbox(arguments)
+        case DoctorArguments():
+            from engine.cli.doctor import run_doctor
+
+            return run_doctor(arguments)
         case ExecPolicyCheckArguments():
             from engine.cli.execpolicy import check
 

@@ -26,6 +26,7 @@ SIZES = {
     "scans": 1,
     "scan_mb": 1,
     "permission_rounds": 1,
+    "sandboxed_commands": 1,
     "resumes": 1,
     "resume_thread_mb": 1,
     "resume_small_mb": 1,
@@ -39,6 +40,7 @@ FIGURES = {
     "resume": {"resume.compacted", "resume.uncompacted.turn", "resume.growth", "resume.memory.growth"},
     "imports": {"import.trio", "import.engine", "import.used"},
     "scanner": {"scan.forward.pure", "scan.backward.pure", "scan.count.pure", "scan.marks.pure"},
+    "sandbox": {"sandbox.true", "sandbox.bare", "sandbox.over_bare", "sandbox.plain", "sandbox.nested"},
     "permissions": {"permissions.query.pure", "permissions.apply.default", "permissions.apply.many"},
 }
 

@@ -14,7 +14,7 @@ from engine.execution._link import interpreter
 from engine.execution.process import ExtraFiles
 from engine.execution.sandbox import bubblewrap
 from engine.execution.sandbox.capability import ARGUMENTS_FD, FILTER_FD, Capability, Launcher
-from engine.execution.sandbox.checking import SHELL, check_arguments, read_mounts
+from engine.execution.sandbox.checking import PROGRAMS, check_arguments, read_mounts
 from engine.execution.sandbox.disk import ObservedDisk
 from engine.execution.sandbox.errors import SandboxUnavailable
 from engine.execution.sandbox.landlock import encode_stage, stage_source
@@ -127,7 +127,7 @@ class Assembly:
 
     def _check(self, layout: Layout | None, launcher: Launcher, left_out: Sequence[str]) -> list[str]:
         """What looks at the mounts before the command runs, where they may not be what they should."""
-        if layout is None or not layout.has_loose_mounts or not launcher.proc or not layout.shows(SHELL):
+        if layout is None or not layout.has_loose_mounts or not launcher.proc or not all(map(layout.shows, PROGRAMS)):
             return []
         try:
             mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")

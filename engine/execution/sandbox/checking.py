@@ -16,9 +16,9 @@ from engine.execution.sandbox.layout import Layout
 from engine.execution.sandbox.resolving import is_below
 from engine.records import frozen
 
-__all__ = ["SHELL", "HostMount", "check_arguments", "read_mounts"]
+__all__ = ["PROGRAMS", "HostMount", "check_arguments", "read_mounts"]
 
-SHELL = "/bin/sh"
+PROGRAMS = ("/bin/sh", "/bin/cat")  # what it takes
 
 # Arguments: `whole` or `empty`, what the view begins with; one line per writable place (its device, its place on that,
 # its place in the sandbox); how many mounts there must be; their places; the command.
@@ -36,28 +36,35 @@ fail() {
     echo "sandbox: $1 is not mounted as it has to be; try again" >&2
     exit 126
 }
-while read -r _ _ device root point options _; do
+# Not `read`, which asks the kernel for every single byte.
+lines=$(/bin/cat /proc/self/mountinfo) || fail /proc
+IFS=$nl
+for line in $lines; do
+    rest=${line#* } # the number of the mount, then that of its parent
+    rest=${rest#* }
+    device=${rest%% *} rest=${rest#* }
+    root=${rest%% *} rest=${rest#* }
+    point=${rest%% *} rest=${rest#* }
     seen=$seen$point$nl
-    case $options in rw | rw,*) ;; *) continue ;; esac
+    case $rest in "rw "* | rw,*) ;; *) continue ;; esac
     case $point in /dev | /dev/* | /proc | /proc/*) continue ;; esac
     case $base$point in empty/) continue ;; esac
     case $point in *\\*) ;; *) [ -x "$point" ] || continue ;; esac
     found= root=${root%/} at_point=${point%/}
-    IFS=$nl
     for place in $places; do
+        [ "$device" = "${place%% *}" ] || continue
         on=${place#* }
         on=${on% *}
         on=${on%/}
         at=${place##* }
         at=${at%/}
-        [ "$device" = "${place%% *}" ] || continue
         case $root in "$on" | "$on"/*) ;; *) continue ;; esac
         case $at_point in "$at" | "$at"/*) ;; *) continue ;; esac
         [ "${root#"$on"}" = "${at_point#"$at"}" ] && found=yes
     done
-    unset IFS
     [ "$found" ] || fail "$point"
-done </proc/self/mountinfo
+done
+unset IFS
 while [ "$count" -gt 0 ]; do
     case $seen in *"$nl$1$nl"*) ;; *) fail "$1" ;; esac
     shift
@@ -88,7 +95,7 @@ def check_arguments(layout: Layout, mounts: Sequence[HostMount], *, without: Seq
     places = dict.fromkeys(place for path in writable for place in _places(_escape(path), mounts))
     required = [_escape(mount.path) for mount in layout.mounts if mount.path not in ("/", *without)]
     base = "whole" if layout.whole_disk else "empty"
-    return [SHELL, "-c", _CHECK, "sh", base, "\n".join(places), str(len(required)), *required]
+    return [PROGRAMS[0], "-c", _CHECK, "sh", base, "\n".join(places), str(len(required)), *required]
 
 
 def _places(path: str, mounts: Sequence[HostMount]) -> Iterator[str]:

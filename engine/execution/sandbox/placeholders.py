@@ -40,15 +40,17 @@ class Placeholders:
 
     held: list[tuple[int, int, str]] = attrs.field(factory=list)
     left_out: list[str] = attrs.field(factory=list)
+    _folders: dict[str, int] = attrs.field(factory=dict)
 
     def make(self, path: str, *, is_folder: bool) -> None:
         """Make one at a path without links, or share that of another command.
 
         Raises `SandboxPolicyError` when there is something else now, there or on the way.
         """
-        folder, name = os.path.split(path)
+        folder, _, name = path.rpartition("/")
         try:
-            folder_fd = open_steady(folder)
+            # Opened once for all names in it; each of them has a copy to give away.
+            folder_fd = os.dup(self._folders[folder]) if folder in self._folders else open_steady(folder or "/")
         except PermissionError:
             self.left_out.append(path)
             return
@@ -62,6 +64,7 @@ class Placeholders:
             self.left_out.append(path)
         else:
             self.held.append((fd, folder_fd, name))
+            self._folders.setdefault(folder, folder_fd)
 
     def _make(self, folder_fd: int, name: str, path: str, is_folder: bool) -> int | None:
         """A descriptor that holds it; None where nobody can create it."""
@@ -91,13 +94,13 @@ class Placeholders:
 
     def release(self) -> None:
         """Give up all of them. Idempotent."""
-        held, self.held = self.held, []
+        held, self.held, self._folders = self.held, [], {}
         for fd, folder_fd, name in held:
             release_placeholder(fd, folder_fd, name)
 
     def close(self) -> None:
         """Close our descriptors without giving up the hold, which somebody else has taken over. Idempotent."""
-        held, self.held = self.held, []
+        held, self.held, self._folders = self.held, [], {}
         for fd, folder_fd, _ in held:
             os.close(fd)
             os.close(folder_fd)
@@ -119,7 +122,7 @@ def _hold(folder_fd: int, name: str, path: str, made: bool) -> int | None:
         if identity(mine) == identity(os.stat(name, dir_fd=folder_fd, follow_symlinks=False)):
             if made and not is_marked(mine):
                 unmarked.add(identity(mine))  # a file system without modes
-            if not is_placeholder(mine, fd):
+            if not made and not is_placeholder(mine, fd):
                 raise SandboxPolicyError(
                     f"cannot enforce sandbox read-only path {path}: it came into being just now; try again", path=path
                 )
