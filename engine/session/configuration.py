@@ -12,6 +12,7 @@ from engine.config.permissions import PermissionOverrides, legacy_policy
 from engine.config.requirements import approval_name, fallback_warning
 from engine.config.resolve import service_tier
 from engine.errors import ConfigError, InvalidRequest
+from engine.models.personality import PERSONALITIES
 from engine.permissions.canonical import absolute
 from engine.permissions.constrained import Constrained, ConstraintError
 from engine.permissions.state import PermissionUpdate, SessionPermissions
@@ -20,13 +21,16 @@ from engine.protocol.profiles import (
     PermissionProfile,
     SandboxPolicy,
 )
-from engine.protocol.settings import ApprovalPolicy, GranularApproval, SessionSource
+from engine.protocol.settings import ApprovalPolicy, CollaborationMode, GranularApproval, SessionSource
 from engine.records import frozen
+from engine.session.collaboration import Collaboration, chosen
+from engine.session.environments import EnvironmentManager, EnvironmentSelection, placed
 from engine.session.settings import SessionSettings, SettingsUpdate, Unset
 
 if TYPE_CHECKING:
     from engine.config.model import Config
     from engine.permissions.view import View
+    from engine.protocol.rollout_items import TurnContext
 
 __all__ = ["SessionConfiguration", "ThreadConfiguration", "permission_overrides"]
 
@@ -46,6 +50,7 @@ class ThreadConfiguration:
     service_tier: str | None
     reasoning_effort: str | None
     personality: str | None
+    collaboration_mode: str
     approval_policy: ApprovalPolicy
     approvals_reviewer: str
     permission_profile: PermissionProfile
@@ -61,7 +66,8 @@ class ThreadConfiguration:
 class SessionConfiguration:
     """What holds now. Paths are absolute; the cwd existed when it was set.
 
-    `warnings` is what the start has to say about settings that were not allowed.
+    `warnings` is what the start has to say about settings that were not allowed. `environments` are those of a turn
+    that selects none itself.
     """
 
     config: Config
@@ -73,6 +79,8 @@ class SessionConfiguration:
     reasoning_summary: str | None
     service_tier: str | None
     personality: str | None
+    collaboration: Collaboration
+    environments: tuple[EnvironmentSelection, ...]
     instructions: str | None
     developer_instructions: str | None
     source: SessionSource
@@ -82,11 +90,20 @@ class SessionConfiguration:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def make(cls, config: Config, settings: SessionSettings, cwd: str) -> SessionConfiguration:
+    def make(
+        cls,
+        config: Config,
+        settings: SessionSettings,
+        cwd: str,
+        *,
+        environments: EnvironmentManager | None = None,
+        last: TurnContext | None = None,
+    ) -> SessionConfiguration:
         """Settings over configuration, which was loaded for `cwd` and the settings' `permission_overrides`.
 
-        A value that an administrator does not allow is replaced, with a warning. Raises `InvalidRequest` for a value
-        that makes no sense.
+        What a resumed thread had chosen for itself (`last` is its latest turn) stays where the settings say nothing:
+        the collaboration mode with its effort, and the personality. A value that an administrator does not allow is
+        replaced, with a warning. Raises `InvalidRequest` for a value that makes no sense.
         """
         warnings: list[str] = []
         requirements = config.requirements
@@ -101,7 +118,10 @@ class SessionConfiguration:
                 if warning not in config.warnings:
                     warnings.append(warning)
                 approval = approval.set(allowed)
-        return cls(
+        manager = environments or EnvironmentManager()
+        selected = manager.default if settings.environments is None else manager.select(settings.environments)
+        placed(selected, cwd)
+        made = cls(
             config=config,
             permissions=config.permissions.session(),
             model=settings.model or config.model,
@@ -109,8 +129,10 @@ class SessionConfiguration:
             approvals_reviewer=config.approvals_reviewer,
             reasoning_effort=settings.reasoning_effort or config.model_reasoning_effort,
             reasoning_summary=settings.reasoning_summary or config.model_reasoning_summary,
-            service_tier=settings.service_tier or config.service_tier,
-            personality=config.personality,
+            service_tier=service_tier(settings.service_tier, config.features) or config.service_tier,
+            personality=_personality(settings.personality) or (last and last.personality) or config.personality,
+            collaboration=Collaboration(),
+            environments=selected,
             instructions=settings.instructions or config.base_instructions,
             developer_instructions=settings.developer_instructions or config.developer_instructions,
             source=settings.source,
@@ -119,6 +141,20 @@ class SessionConfiguration:
             persistence=settings.persistence,
             warnings=tuple(warnings),
         )
+        if settings.collaboration_mode is not None:
+            return made._collaborating(settings.collaboration_mode)
+        if last is not None and last.collaboration_mode is not None and last.collaboration_mode.mode != "default":
+            recorded = last.collaboration_mode
+            effort = settings.reasoning_effort or recorded.settings.reasoning_effort
+            mode = Collaboration(recorded.mode, recorded.settings.developer_instructions, (made.reasoning_effort,))
+            return attrs.evolve(made, collaboration=mode, reasoning_effort=effort)
+        return made
+
+    def _collaborating(self, wanted: CollaborationMode | str) -> SessionConfiguration:
+        mode, model, effort = chosen(
+            wanted, self.collaboration, model=self.model, effort=self.reasoning_effort, config=self.config
+        )
+        return attrs.evolve(self, collaboration=mode, model=model, reasoning_effort=effort)
 
     @property
     def cwd(self) -> str:
@@ -144,8 +180,13 @@ class SessionConfiguration:
         """The configuration after `update`; `cwd` is the update's, made absolute. This one stays as it is.
 
         Raises `InvalidRequest` for what makes no sense and `ConstraintError`, one of those, for what an administrator
-        does not allow (permissions.md 7).
+        does not allow (permissions.md 7). The update's `environments` are not looked at: see `in_environments`.
         """
+        if update.collaboration_mode is not None:
+            self = self._collaborating(update.collaboration_mode)
+        collaboration = self.collaboration
+        if not isinstance(update.reasoning_effort, Unset):
+            collaboration = attrs.evolve(collaboration, before=None)  # somebody's own choice outlives the mode
         effort, tier = update.reasoning_effort, update.service_tier
         reviewer = self.approvals_reviewer
         if update.approvals_reviewer is not None:
@@ -162,8 +203,19 @@ class SessionConfiguration:
             reasoning_effort=self.reasoning_effort if isinstance(effort, Unset) else effort,
             reasoning_summary=update.reasoning_summary or self.reasoning_summary,
             service_tier=self.service_tier if isinstance(tier, Unset) else service_tier(tier, self.config.features),
-            personality=update.personality or self.personality,
+            personality=_personality(update.personality) or self.personality,
+            collaboration=collaboration,
         )
+
+    def in_environments(
+        self, selections: Sequence[EnvironmentSelection] | None, manager: EnvironmentManager
+    ) -> SessionConfiguration:
+        """The same configuration in other environments; None leaves them. Raises `InvalidRequest`."""
+        if selections is None:
+            return self
+        selected = manager.select(selections)
+        placed(selected, self.cwd)
+        return attrs.evolve(self, environments=selected)
 
     def _permissions(self, update: SettingsUpdate, cwd: str | None) -> SessionPermissions:
         if cwd is None and update.sandbox is None and update.permissions is None and update.workspace_roots is None:
@@ -211,6 +263,7 @@ class SessionConfiguration:
             service_tier=self.service_tier,
             reasoning_effort=self.reasoning_effort,
             personality=self.personality,
+            collaboration_mode=self.collaboration.mode,
             approval_policy=self.approval_policy,
             approvals_reviewer=self.approvals_reviewer,
             permission_profile=self.permissions.profile,
@@ -245,6 +298,12 @@ def _approval(policy: ApprovalPolicy) -> ApprovalPolicy:
     if isinstance(policy, GranularApproval) or policy in _APPROVAL_POLICIES:
         return policy
     raise InvalidRequest(f"unknown approval policy {policy!r}; known are {', '.join(_APPROVAL_POLICIES)}")
+
+
+def _personality(personality: str | None) -> str | None:
+    if personality is None or personality in PERSONALITIES:
+        return personality
+    raise InvalidRequest(f"unknown personality {personality!r}; known are {', '.join(PERSONALITIES)}")
 
 
 def _reviewer(reviewer: str) -> str:

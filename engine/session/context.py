@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from engine.models.personality import personality_message
 from engine.protocol.items import InputText, Message, ResponseItem, user_message
 from engine.protocol.profiles import DangerFullAccess, ExternalSandbox, ReadOnly, SandboxPolicy, WorkspaceWrite
 from engine.protocol.rollout_items import TurnContext
-from engine.protocol.settings import (
-    ApprovalPolicy,
-    CollaborationMode,
-    CollaborationSettings,
-    GranularApproval,
-    TruncationPolicy,
-)
+from engine.protocol.settings import ApprovalPolicy, GranularApproval, TruncationPolicy
 from engine.protocol.wire import UnknownVariant
 from engine.records import frozen
+from engine.session.collaboration import recorded
+from engine.session.environments import TurnEnvironment
 
 if TYPE_CHECKING:
+    from engine.models.catalogue import ModelInfo
     from engine.session.configuration import SessionConfiguration
 
 __all__ = ["TurnFacts", "context_items", "interruption_marker", "turn_context"]
@@ -30,11 +29,14 @@ INTERRUPTED = (
 
 @frozen(kw_only=True)
 class TurnFacts:
-    """What one turn runs with, looked up once when it starts."""
+    """What one turn runs with, looked up once when it starts. `instructions` are the base instructions in use."""
 
     turn_id: str
     configuration: SessionConfiguration
     model: str
+    model_info: ModelInfo
+    instructions: str
+    environments: tuple[TurnEnvironment, ...]
     shell_name: str
     current_date: str
     timezone: str
@@ -58,9 +60,7 @@ def turn_context(facts: TurnFacts) -> TurnContext:
         file_system_sandbox_policy=projection.differing_file_system,
         model=facts.model,
         personality=configuration.personality,
-        collaboration_mode=CollaborationMode(
-            mode="default", settings=CollaborationSettings(model=facts.model, reasoning_effort=facts.effort)
-        ),
+        collaboration_mode=recorded(configuration.collaboration, model=facts.model, effort=facts.effort),
         realtime_active=False,
         effort=facts.effort,
         summary=facts.summary,
@@ -86,15 +86,16 @@ def _full(facts: TurnFacts, now: TurnContext, previous_model: str | None) -> lis
         sections.append(_permissions(now))
     if facts.configuration.developer_instructions:
         sections.append(facts.configuration.developer_instructions)
+    sections += _collaboration(facts)
+    sections += _personality(facts, changed=False)
     items: list[ResponseItem] = []
     if sections:
         items.append(user_message(*sections, role="developer"))
+    said = _agents_md(facts)
     if config.include_environment_context:
-        items.append(
-            user_message(
-                _environment(cwd=now.cwd, shell=facts.shell_name, date=facts.current_date, zone=facts.timezone)
-            )
-        )
+        said.append(_environment(facts, facts.environments))
+    if said:
+        items.append(user_message(*said))
     return items
 
 
@@ -111,29 +112,64 @@ def _changes(
     )
     if permissions_changed and config.include_permissions_instructions:
         sections.append(_permissions(now))
+    if now.collaboration_mode != reference.collaboration_mode:
+        sections += _collaboration(facts)
+    if (now.model, now.personality) != (reference.model, reference.personality) and now.model == reference.model:
+        sections += _personality(facts, changed=True)
     items: list[ResponseItem] = []
     if sections:
         items.append(user_message(*sections, role="developer"))
     moved = now.cwd != reference.cwd
     same_time = (now.current_date, now.timezone) == (reference.current_date, reference.timezone)
     if config.include_environment_context and (moved or not same_time):
-        items.append(
-            user_message(
-                _environment(
-                    cwd=now.cwd if moved else None,
-                    shell=facts.shell_name if moved else None,
-                    date=facts.current_date,
-                    zone=facts.timezone,
-                )
-            )
-        )
+        items.append(user_message(_environment(facts, facts.environments if moved else ())))
     return items
 
 
-def _environment(*, cwd: str | None, shell: str | None, date: str, zone: str) -> str:
-    lines = [("cwd", cwd), ("shell", shell), ("current_date", date), ("timezone", zone)]
-    body = "".join(f"  <{name}>{value}</{name}>\n" for name, value in lines if value is not None)
+def _agents_md(facts: TurnFacts) -> list[str]:
+    """What AGENTS.md files say, unless the turn works nowhere."""
+    text = facts.configuration.config.user_instructions.text
+    if text is None or not facts.environments:
+        return []
+    return [
+        f"# AGENTS.md instructions for {facts.configuration.cwd}\n\n<INSTRUCTIONS>\n{text}\n</INSTRUCTIONS>",
+    ]
+
+
+def _collaboration(facts: TurnFacts) -> list[str]:
+    text = facts.configuration.collaboration.instructions
+    if not text or not facts.configuration.config.include_collaboration_mode_instructions:
+        return []
+    return [f"<collaboration_mode>\n{text}\n</collaboration_mode>"]
+
+
+def _personality(facts: TurnFacts, *, changed: bool) -> list[str]:
+    personality = facts.configuration.personality
+    if personality is None or not facts.configuration.config.features["personality"]:
+        return []
+    text = personality_message(facts.model_info, personality, facts.instructions, changed=changed)
+    return [] if text is None else [f"<personality_spec>\n{text}\n</personality_spec>"]
+
+
+def _environment(facts: TurnFacts, environments: Sequence[TurnEnvironment]) -> str:
+    """Date and time zone, and where commands run: one place by itself, several by their ids."""
+    lines: list[str] = []
+    if len(environments) == 1:
+        lines += _place(environments[0], facts.shell_name)
+    elif environments:
+        lines.append("<environments>")
+        for environment in environments:
+            lines.append(f'  <environment id="{environment.id}">')
+            lines += [f"    {line}" for line in _place(environment, facts.shell_name)]
+            lines.append("  </environment>")
+        lines.append("</environments>")
+    lines += [f"<current_date>{facts.current_date}</current_date>", f"<timezone>{facts.timezone}</timezone>"]
+    body = "".join(f"  {line}\n" for line in lines)
     return f"<environment_context>\n{body}</environment_context>"
+
+
+def _place(environment: TurnEnvironment, shell: str) -> list[str]:
+    return [f"<cwd>{environment.cwd}</cwd>", f"<shell>{shell}</shell>"]
 
 
 def _model_switch(before: str, after: str) -> str:

@@ -84,7 +84,7 @@ class SessionCore:
     _handling: Submission | None = attrs.field(default=None, init=False)
     _shutdown_id: str = attrs.field(default="", init=False)
     _terminals: TerminalManager | None = attrs.field(default=None, init=False)
-    _registries: dict[str, ToolRegistry] = attrs.field(factory=dict, init=False)
+    _registries: dict[tuple[str, bool], ToolRegistry] = attrs.field(factory=dict, init=False)
     _send: trio.MemorySendChannel[Submission] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Submission] = attrs.field(init=False)
 
@@ -165,6 +165,7 @@ class SessionCore:
                 submission.reply.answer(await self._user_turn(submission, op))
             case UpdateSettings(update):
                 self._apply(submission, update)
+                self.configuration = self.configuration.in_environments(update.environments, self.services.environments)
                 submission.reply.answer(None)
             case RunShell() as op:
                 submission.reply.answer(self._user_shell(submission, op))
@@ -205,7 +206,8 @@ class SessionCore:
         await self.abort("replaced")
         if submission.reply.arrived():
             raise InvalidRequest("the request was withdrawn")
-        turn = make_turn(self, submission, op.input, model_info)
+        environments = op.update.environments if op.update is not None else None
+        turn = make_turn(self, submission, op.input, model_info, environments=environments)
         turn.output_schema = op.update.output_schema if op.update is not None else None
         self._start(turn, submission)
         return turn
@@ -226,11 +228,13 @@ class SessionCore:
         self.active = turn
         self.ward.start_soon(f"turn {turn.id}", turn.run, context=submission.context)
 
-    def registry(self, model_info: ModelInfo) -> ToolRegistry:
-        registry = self._registries.get(model_info.slug)
+    def registry(self, model_info: ModelInfo, *, somewhere: bool = True) -> ToolRegistry:
+        """The tools of a turn with this model; `somewhere` says whether it has an environment to work in."""
+        key = (model_info.slug, somewhere)
+        registry = self._registries.get(key)
         if registry is None:
-            registry = ToolRegistry(session_tools(self.configuration.config, model_info, self.functions))
-            self._registries[model_info.slug] = registry
+            tools = session_tools(self.configuration.config, model_info, self.functions, somewhere=somewhere)
+            registry = self._registries[key] = ToolRegistry(tools)
         return registry
 
     def terminals(self) -> TerminalManager:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
     from engine.session.core import SessionCore
+    from engine.session.environments import EnvironmentManager
     from engine.thread_store.interface import ThreadStore
 
 __all__ = ["Services"]
@@ -36,6 +37,8 @@ class Services:
     """The model behind a provider id. Raises `UnknownProvider`."""
     installation_id: Callable[[], Awaitable[str]]
     """Resolved once per engine, on first use."""
+    environments: EnvironmentManager
+    """Where commands can run."""
     shell: Callable[[], Shell]
     """The user's shell; discovered once."""
     crashed: Callable[[SessionCore, Exception], None]

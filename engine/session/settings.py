@@ -14,6 +14,7 @@ from engine.protocol.inputs import TextInput, UserInput
 from engine.protocol.profiles import SandboxMode, SandboxPolicy
 from engine.protocol.settings import (
     ApprovalPolicy,
+    CollaborationMode,
     ReasoningEffort,
     ReasoningSummaryMode,
     SessionSource,
@@ -21,6 +22,7 @@ from engine.protocol.settings import (
 )
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
+from engine.session.environments import EnvironmentSelection
 
 __all__ = ["UNSET", "Input", "SessionSettings", "SettingsUpdate", "TurnResult", "Unset", "as_input"]
 
@@ -42,8 +44,10 @@ class SettingsUpdate:
     """Changes to a session's settings; what is `None` (or `UNSET`) stays as it is. All or nothing.
 
     `permissions` names a permission profile and can't be combined with `sandbox`, whose modes mean what the
-    configuration says about them; `workspace_roots` are relative to the new cwd. `output_schema` (a JSON Schema for the
-    final message) holds for the one turn it is given with, the rest from that turn on.
+    configuration says about them; `workspace_roots` are relative to the new cwd. `collaboration_mode` is a name
+    (`default`, `plan`), which brings a reasoning effort of its own, or a mode with all it sets. What is given with a
+    turn holds from that turn on, but `output_schema` (a JSON Schema for the final message) and `environments`, which
+    hold for that turn alone.
     """
 
     cwd: PathLike[str] | str | None = None
@@ -57,6 +61,8 @@ class SettingsUpdate:
     reasoning_summary: ReasoningSummaryMode | str | None = None
     service_tier: str | Unset | None = UNSET
     personality: str | None = None
+    collaboration_mode: CollaborationMode | str | None = None
+    environments: Sequence[EnvironmentSelection] | None = None
     output_schema: JsonObject | None = None
 
 
@@ -66,6 +72,10 @@ class SessionSettings:
 
     - `permissions`: the id of a permission profile, not together with `sandbox`; `workspace_roots` are the directories
       the session works in, relative to the cwd, by default that alone
+    - `collaboration_mode`: a name (`default`, `plan`) or a mode with all it sets; `personality`: `none`, `friendly` or
+      `pragmatic`
+    - `environments`: where commands run, this machine by default; with none there are no tools that touch files or run
+      commands, and no AGENTS.md
     - `config`: more configuration, as dotted keys or nested tables, above everything in files
     - `ephemeral`: nothing is written to disk and the thread can't be resumed
     - `persistence`: `"extended"` also keeps command output and tool calls of the host in the rollout
@@ -83,6 +93,9 @@ class SessionSettings:
     reasoning_effort: ReasoningEffort | str | None = None
     reasoning_summary: ReasoningSummaryMode | str | None = None
     service_tier: str | None = None
+    personality: str | None = None
+    collaboration_mode: CollaborationMode | str | None = None
+    environments: Sequence[EnvironmentSelection] | None = None
     instructions: str | None = None
     developer_instructions: str | None = None
     config: Mapping[str, object] = attrs.field(factory=dict)

@@ -232,7 +232,7 @@ class TurnRun:
                 self.id,
                 started_at=int(self.started_at),
                 model_context_window=self.model_info.effective_context_window,
-                collaboration_mode_kind="default",
+                collaboration_mode_kind=self.facts.configuration.collaboration.mode,
             )
         )
         self._installation_id = await self.core.services.installation_id()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from engine.execution.environment import build_environment
@@ -10,6 +11,7 @@ from engine.protocol.ids import TurnId
 from engine.protocol.inputs import UserInput
 from engine.protocol.profiles import DangerFullAccess
 from engine.session.context import TurnFacts
+from engine.session.environments import placed
 from engine.session.local_time import local_date_and_zone
 from engine.session.turn import Fence, TurnRun
 from engine.tools.apply_patch import TurnDiffTracker
@@ -18,6 +20,7 @@ from engine.tools.base import Enforcement, ToolContext
 if TYPE_CHECKING:
     from engine.models.catalogue import ModelInfo
     from engine.session.core import SessionCore
+    from engine.session.environments import EnvironmentSelection
     from engine.session.submissions import Submission
 
 __all__ = ["make_turn"]
@@ -37,9 +40,14 @@ def make_turn(
     *,
     kind: Literal["regular", "user_shell"] = "regular",
     host: TurnRun | None = None,
+    environments: Sequence[EnvironmentSelection] | None = None,
 ) -> TurnRun:
-    """A turn that is ready to run. With `host`, it runs beside that turn and under its id."""
-    services, configuration = core.services, core.configuration
+    """A turn that is ready to run. With `host`, it runs beside that turn and under its id.
+
+    `environments` are those it selects itself. Raises `InvalidRequest` for a selection that makes no sense.
+    """
+    services = core.services
+    configuration = core.configuration.in_environments(environments, services.environments)
     config = configuration.config
     turn_id = host.id if host is not None else TurnId(submission.id)
     shell = services.shell()
@@ -48,6 +56,9 @@ def make_turn(
         turn_id=turn_id,
         configuration=configuration,
         model=model_info.slug,
+        model_info=model_info,
+        instructions=core.base_instructions,
+        environments=placed(configuration.environments, configuration.cwd),
         shell_name=shell.kind.value,
         current_date=date,
         timezone=zone,
@@ -87,7 +98,7 @@ def make_turn(
         fence=fence,
         model=services.model_for(config, config.model_provider_id),
         model_info=model_info,
-        registry=core.registry(model_info),
+        registry=core.registry(model_info, somewhere=bool(configuration.environments)),
         tool_context=context,
         input=items,
     )

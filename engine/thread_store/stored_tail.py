@@ -13,7 +13,7 @@ from typing import Protocol, final
 from engine.errors import StoreError
 from engine.protocol.events import EventMsg, TokenCount
 from engine.protocol.ids import ThreadId
-from engine.protocol.rollout_items import EventLine, SessionMeta
+from engine.protocol.rollout_items import EventLine, SessionMeta, TurnContext
 from engine.protocol.settings import TokenUsageInfo, TruncationPolicy
 from engine.rollout.blocks import MemorySource, count_compacted
 from engine.rollout.reconstruction import PreviousTurnSettings, Reconstruction, ReverseScan, reconstruct
@@ -32,7 +32,8 @@ EVENTS_KEPT = 1 << 20  # bytes of the last events that a start hands out of a hi
 class StoredTail(Protocol):
     """The end of a stored thread, as far as a resume has read it.
 
-    - `cwd`: that of the latest turn, else that of the thread; `previous_turn_settings`: those of the last user turn
+    - `cwd`: that of the latest turn, else that of the thread; `latest_turn`: what that turn ran with
+    - `previous_turn_settings`: those of the last user turn
     - `usage`: what was told last, since the last compaction
     - `events`: those that make up the history, or the last of them; decoded when they are looked at
     - `generation`: how often the thread was compacted, if that is known already; else the store counts it
@@ -48,6 +49,8 @@ class StoredTail(Protocol):
     def meta(self) -> SessionMeta: ...
     @property
     def cwd(self) -> str: ...
+    @property
+    def latest_turn(self) -> TurnContext | None: ...
     @property
     def previous_turn_settings(self) -> PreviousTurnSettings | None: ...
     @property
@@ -108,6 +111,11 @@ class RolloutFileTail:
         """See `StoredTail`."""
         context = self._tail.context
         return self.meta.cwd if context is None else context.cwd
+
+    @property
+    def latest_turn(self) -> TurnContext | None:
+        """See `StoredTail`."""
+        return self._tail.context
 
     @property
     def previous_turn_settings(self) -> PreviousTurnSettings | None:
@@ -197,6 +205,8 @@ class LoadedTail:
         self.path = history.path
         self.meta = history.meta
         self.cwd = history.cwd
+        contexts = (item for item in reversed(history.items) if isinstance(item, TurnContext))
+        self.latest_turn = next(contexts, None)
         self.generation: int | None = history.generation
         self.damaged = history.damaged
         self.heavy = False

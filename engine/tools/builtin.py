@@ -24,10 +24,16 @@ __all__ = ["ShellFamily", "session_tools", "shell_family"]
 ShellFamily = Literal["disabled", "shell_command", "unified_exec"]
 
 
-def session_tools(config: Config, model_info: ModelInfo, functions: Sequence[Tool] = ()) -> list[ToolHandler]:
-    """The tools of a session with this model: the built-in ones, then those of the host."""
+def session_tools(
+    config: Config, model_info: ModelInfo, functions: Sequence[Tool] = (), *, somewhere: bool = True
+) -> list[ToolHandler]:
+    """The tools of a session with this model: the built-in ones, then those of the host.
+
+    Without an environment (`somewhere` is false) there are none that run commands or touch files.
+    """
     return [
         *_builtin_tools(
+            somewhere,
             shell_family(config.features, model_info.shell_type),
             login=config.allow_login_shell,
             patches=model_info.apply_patch_tool_type == "freeform",
@@ -50,9 +56,11 @@ def shell_family(features: Mapping[str, bool], shell_type: str) -> ShellFamily:
 
 @functools.cache
 def _builtin_tools(
-    family: ShellFamily, *, login: bool, patches: bool, original_images: bool
+    somewhere: bool, family: ShellFamily, *, login: bool, patches: bool, original_images: bool
 ) -> tuple[ToolHandler, ...]:
     """Without state, so all sessions share them."""
+    if not somewhere:
+        return (UpdatePlan(),)
     tools: list[ToolHandler] = []
     if family == "unified_exec":
         tools += [ExecCommand(login), WriteStdin(), ShellCommand(login, offered=False)]
