@@ -57,11 +57,15 @@ if TYPE_CHECKING:
     from engine.protocol.inputs import TextInput as TextInput
     from engine.protocol.items import InputImage as InputImage
     from engine.protocol.items import InputText as InputText
+    from engine.protocol.settings import CollaborationMode as CollaborationMode
+    from engine.protocol.settings import CollaborationSettings as CollaborationSettings
     from engine.protocol.settings import TokenUsage as TokenUsage
     from engine.runtime import Engine as Engine
     from engine.runtime import open_engine as open_engine
     from engine.session.delivery import EventsLost as EventsLost
     from engine.session.delivery import EventStream as EventStream
+    from engine.session.environments import EnvironmentSelection as EnvironmentSelection
+    from engine.session.environments import RemoteEnvironment as RemoteEnvironment
     from engine.session.session import Session as Session
     from engine.session.session import Turn as Turn
     from engine.session.settings import SessionSettings as SessionSettings
@@ -96,9 +100,10 @@ _HOMES = {
     "engine.protocol.ids": "ThreadId TurnId",
     "engine.protocol.inputs": "ImageInput LocalImageInput TextInput",
     "engine.protocol.items": "InputImage InputText",
-    "engine.protocol.settings": "TokenUsage",
+    "engine.protocol.settings": "CollaborationMode CollaborationSettings TokenUsage",
     "engine.runtime": "Engine open_engine",
     "engine.session.delivery": "EventStream EventsLost",
+    "engine.session.environments": "EnvironmentSelection RemoteEnvironment",
     "engine.session.session": "Session Turn",
     "engine.session.settings": "SessionSettings SettingsUpdate TurnResult",
     "engine.telemetry.trace": "Span StartupTrace",

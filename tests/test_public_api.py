@@ -16,6 +16,7 @@ import engine
 # A name that comes or goes is a change users see: it belongs into the CHANGELOG.
 # fmt: off
 PUBLIC: Final = [
+    "CollaborationMode", "CollaborationSettings", "EnvironmentSelection", "RemoteEnvironment",
     "ApprovalRequest", "Approver", "CommandApproval", "ConfigEdit", "ConfigError", "ConfigWriteError", "ConfigWritten",
     "ConflictError", "ContextWindowExceeded", "Decision",
     "Engine", "EngineClosed", "EngineError", "Event", "EventMsg", "EventStream", "EventsLost",
