@@ -21,7 +21,9 @@ import trio
 
 from engine.errors import EngineClosed, ProcessError
 from engine.execution import _process_tree as tree
+from engine.execution import _procfs
 from engine.execution import _supervisor_main as wire
+from engine.execution._request import Request
 from engine.execution.process import ExitStatus, Process, SpawnError
 
 __all__ = ["Link", "start_supervisor"]
@@ -102,8 +104,9 @@ class SupervisorProcess:
         first, last = self._scope, self._scope + tree.LABELS_PER_SCOPE
         return [
             pid
-            for pid in tree.all_pids()
-            if (first <= tree.label_of(pid) < last or tree.session_of(pid) in sessions) and not tree.is_zombie(pid)
+            for pid in _procfs.all_pids()
+            if (first <= _procfs.label_of(pid) < last or _procfs.session_of(pid) in sessions)
+            and not _procfs.is_zombie(pid)
         ]
 
 
@@ -218,7 +221,7 @@ class Link:
         self._reading = trio.CancelScope(shield=True)
         self._writing: trio.CancelScope | None = None
 
-    def start(self, process: Process, number: int, request: tree.Request, fds: Sequence[int]) -> None:
+    def start(self, process: Process, number: int, request: Request, fds: Sequence[int]) -> None:
         """Ask for a start; the answer comes to `process`. `fds` must stay open until then. Raises `ProcessError`."""
         self.processes[number] = process
         try:
@@ -354,7 +357,7 @@ class Link:
         with trio.move_on_after(_SWEEP_GRACE_S, shield=True):
             while left := self.end.find_left_over(sessions):
                 for pid in left:
-                    tree.kill(pid)
+                    _procfs.kill(pid)
                 await trio.sleep(0.002)
 
 

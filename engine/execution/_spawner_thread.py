@@ -16,7 +16,9 @@ import time
 from collections.abc import Iterable
 
 from engine.execution import _process_tree as tree
+from engine.execution import _procfs
 from engine.execution import _supervisor_main as wire
+from engine.execution._request import Failure, Request, find_program, stream_actions
 
 __all__ = ["ThreadPlatform", "run"]
 
@@ -34,7 +36,7 @@ class ThreadPlatform(tree.Platform):
         self._scope = scope
         self._me = os.getpid()
         # Processes that have no environment for good, such as kernel threads; none of them is ours.
-        self._bare = {pid for pid in tree.all_pids() if tree.environment_of(pid) == tree.NO_ENVIRONMENT}
+        self._bare = {pid for pid in _procfs.all_pids() if _procfs.environment_of(pid) == _procfs.NO_ENVIRONMENT}
         self._running: dict[int, tuple[subprocess.Popen[bytes] | None, int | None]] = {}
 
     def watched(self) -> list[int]:
@@ -43,7 +45,7 @@ class ThreadPlatform(tree.Platform):
     def interval_ms(self) -> int | None:
         return _POLL_MS if len(self.watched()) < len(self._running) else None
 
-    def spawn(self, request: tree.Request, fds: list[int], number: int) -> tree.Command:
+    def spawn(self, request: Request, fds: list[int], number: int) -> tree.Command:
         env = dict(line.split(b"=", 1) for line in request.env)
         env[b"ENGINE_SCOPE"] = f"{self._scope}.{number}".encode()
         if any(number > 2 for targets in request.numbers() for number in targets):
@@ -58,7 +60,7 @@ class ThreadPlatform(tree.Platform):
         self._running[pid] = (process, pidfd)
         return tree.Command(number, pid, 0)
 
-    def _popen(self, request: tree.Request, fds: list[int], env: dict[bytes, bytes]) -> subprocess.Popen[bytes]:
+    def _popen(self, request: Request, fds: list[int], env: dict[bytes, bytes]) -> subprocess.Popen[bytes]:
         streams = dict.fromkeys(range(3), subprocess.DEVNULL)
         for fd, targets in zip(fds, request.numbers(), strict=True):
             streams.update(dict.fromkeys(targets, fd))
@@ -80,23 +82,23 @@ class ThreadPlatform(tree.Platform):
             )
         except OSError as exc:
             subject = request.cwd if exc.filename in (request.cwd, os.fsdecode(request.cwd)) else request.argv[0]
-            raise tree.Failure(exc.errno or errno.EIO, subject) from None
+            raise Failure(exc.errno or errno.EIO, subject) from None
         finally:
             if terminal is not None:
                 os.close(terminal)
 
-    def _spawn_with_fds(self, request: tree.Request, fds: list[int], env: dict[bytes, bytes]) -> int:
+    def _spawn_with_fds(self, request: Request, fds: list[int], env: dict[bytes, bytes]) -> int:
         """`Popen` passes fds under the numbers they have; `posix_spawn` renames them, but can't change the cwd."""
         moved: list[int] = []
         try:
             if not os.path.isdir(request.cwd):
-                raise tree.Failure(errno.ENOTDIR if os.path.exists(request.cwd) else errno.ENOENT, request.cwd)
-            program = tree.find_program(request.argv[0], env.get(b"PATH"))
+                raise Failure(errno.ENOTDIR if os.path.exists(request.cwd) else errno.ENOENT, request.cwd)
+            program = find_program(request.argv[0], env.get(b"PATH"))
             if not os.access(os.path.join(request.cwd, program), os.X_OK):
                 missing = not os.path.exists(os.path.join(request.cwd, program))
-                raise tree.Failure(errno.ENOENT if missing else errno.EACCES, request.argv[0])
+                raise Failure(errno.ENOENT if missing else errno.EACCES, request.argv[0])
             inheritable = [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable_fds()]
-            actions, moved = tree.stream_actions(request, fds)
+            actions, moved = stream_actions(request, fds)
             return os.posix_spawn(
                 b"/bin/sh",
                 [b"/bin/sh", b"-c", _CHANGE_FOLDER.encode(), b"sh", request.cwd, program, *request.argv[1:]],
@@ -106,7 +108,7 @@ class ThreadPlatform(tree.Platform):
                 setsigmask=(),
             )
         except OSError as exc:
-            raise tree.Failure(exc.errno or errno.EIO, request.argv[0]) from None
+            raise Failure(exc.errno or errno.EIO, request.argv[0]) from None
         finally:
             for fd in moved:
                 os.close(fd)
@@ -132,12 +134,12 @@ class ThreadPlatform(tree.Platform):
     def members(self, command: tree.Command, roots: set[int]) -> list[int]:
         if sys.platform != "linux":
             (group,) = command.sessions
-            return [group] if command.pid or tree.kill_group(group, 0) else []
+            return [group] if command.pid or _procfs.kill_group(group, 0) else []
         return self._find(self._mark(command.id) + b"\0", command.sessions)
 
     def kill_members(self, command: tree.Command, pids: list[int]) -> None:
         if sys.platform != "linux":
-            tree.kill_group(*command.sessions)
+            _procfs.kill_group(*command.sessions)
         else:
             super().kill_members(command, pids)
 
@@ -148,7 +150,7 @@ class ThreadPlatform(tree.Platform):
                 self.kill_members(command, members)
                 left = True
         for pid in self._find(self._mark(None), set()):
-            tree.kill(pid)
+            _procfs.kill(pid)
             left = True
         return not left
 
@@ -159,16 +161,16 @@ class ThreadPlatform(tree.Platform):
         patience = time.monotonic() + _EXEC_S
         looks = 0
         while looks < 2:
-            seen = {pid: tree.environment_of(pid) for pid in tree.all_pids()}
+            seen = {pid: _procfs.environment_of(pid) for pid in _procfs.all_pids()}
             found = []
             unclear = set()
             for pid, environment in seen.items():
-                state, _, session = tree.state_of(pid)
+                state, _, session = _procfs.state_of(pid)
                 if state == b"Z" or pid == self._me:
                     continue
                 if mark in environment or session in sessions:
                     found.append(pid)
-                elif environment == tree.NO_ENVIRONMENT and pid not in self._bare:
+                elif environment == _procfs.NO_ENVIRONMENT and pid not in self._bare:
                     unclear.add(pid)
             if found:
                 return found

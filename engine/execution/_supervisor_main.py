@@ -20,11 +20,13 @@ import sys
 TYPE_CHECKING = False  # importing `typing` would cost more than this file
 if TYPE_CHECKING or __package__:
     from engine.execution._placeholder import release_placeholder
-    from engine.execution._process_tree import Command, Failure, GroupPlatform, Platform, ReaperPlatform, Request
+    from engine.execution._process_tree import Command, GroupPlatform, Platform, ReaperPlatform
+    from engine.execution._request import Failure, Request
 else:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # as the supervisor process: no package, no site
     from _placeholder import release_placeholder
-    from _process_tree import Command, Failure, GroupPlatform, Platform, ReaperPlatform, Request
+    from _process_tree import Command, GroupPlatform, Platform, ReaperPlatform
+    from _request import Failure, Request
 
 # host -> supervisor: length (4 bytes), operation (1), command id (4), payload
 SPAWN, KILL = 1, 2

@@ -20,8 +20,8 @@ from typing import Literal, final
 import trio
 
 from engine.errors import ProcessError
-from engine.execution import _process_tree as tree
 from engine.execution._link import EngineClosedProcess, Link, interpreter
+from engine.execution._request import FIRST_FREE_FD, Request
 from engine.execution.process import ExtraFiles, InputStream, OutputStream, Process, SpawnError, TerminalSize
 from engine.records import frozen
 
@@ -174,18 +174,18 @@ def _kept_fds(files: ExtraFiles) -> list[int]:
     return [fd for kept in files.kept for fd in kept[:2]]
 
 
-def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: ExtraFiles) -> tree.Request:
+def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: ExtraFiles) -> Request:
     if not argv:
         raise SpawnError("(empty command)", errno.EINVAL)
     for name in env:
         if not name or "=" in name:
             raise SpawnError(argv[0], errno.EINVAL, f"{name!r} is no name for an environment variable")
-    if not all(0 <= number < tree.FIRST_FREE_FD for number in files.fds):
-        raise SpawnError(argv[0], errno.EBADF, f"extra file descriptors can be numbers 0 to {tree.FIRST_FREE_FD - 1}")
+    if not all(0 <= number < FIRST_FREE_FD for number in files.fds):
+        raise SpawnError(argv[0], errno.EBADF, f"extra file descriptors can be numbers 0 to {FIRST_FREE_FD - 1}")
     if len(files.fds) + 2 * len(files.kept) > MAX_EXTRA_FDS:
         raise SpawnError(argv[0], errno.EMFILE, f"more than {MAX_EXTRA_FDS} extra file descriptors")
     try:
-        request = tree.Request(
+        request = Request(
             targets=[],
             tty=b"",
             cwd=os.fsencode(cwd),
@@ -207,7 +207,7 @@ class _Streams:
 
     def __init__(
         self,
-        request: tree.Request,
+        request: Request,
         process: Process,
         *,
         stdin: Literal["null", "pipe"],
@@ -244,7 +244,7 @@ class _Streams:
         if len(streams) > 1:
             process.stderr = OutputStream(streams[1])
 
-    def _pipe(self, request: tree.Request, targets: bytes, ours: list[int], *, reads: bool) -> None:
+    def _pipe(self, request: Request, targets: bytes, ours: list[int], *, reads: bool) -> None:
         """`reads`: the command does, and we write."""
         read, write = os.pipe()
         ours.append(write if reads else read)

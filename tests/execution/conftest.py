@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from engine.execution import _process_tree as tree
+from engine.execution import _procfs
 from engine.execution import supervisor as supervisor_module
 from engine.execution.supervisor import Supervisor, open_supervisor
 
@@ -32,10 +32,10 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     descriptors = _descriptors()
-    children = tree.children_of(os.getpid())
+    children = _procfs.children_of(os.getpid())
     yield
     assert _descriptors() == descriptors
-    assert tree.children_of(os.getpid()) == children
+    assert _procfs.children_of(os.getpid()) == children
     assert marked_processes() == []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import trio
 
-from engine.execution import _process_tree as tree
+from engine.execution import _procfs
 from engine.execution.process import ExitStatus, OutputStream, Process
 from engine.execution.supervisor import Supervisor
 
@@ -35,8 +35,8 @@ def environment(**more: str) -> dict[str, str]:
 def marked_processes() -> list[int]:
     return [
         pid
-        for pid in tree.all_pids()
-        if f"\0{_MARK}\0".encode() in tree.environment_of(pid) and not tree.is_zombie(pid) and pid != os.getpid()
+        for pid in _procfs.all_pids()
+        if f"\0{_MARK}\0".encode() in _procfs.environment_of(pid) and not _procfs.is_zombie(pid) and pid != os.getpid()
     ]
 
 
@@ -72,7 +72,7 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return not tree.is_zombie(pid)
+    return not _procfs.is_zombie(pid)
 
 
 async def wait_ended(pids: Iterable[int], within: float = 10) -> None:

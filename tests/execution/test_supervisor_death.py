@@ -101,7 +101,7 @@ async def test_an_error_inside_the_supervisor_is_told(monkeypatch: pytest.Monkey
     async with open_supervisor() as supervisor:
         running = await supervisor.spawn(["sleep", "1000"], cwd="/", env=environment())
         with monkeypatch.context() as patched:
-            patched.setattr("engine.execution._process_tree.Request.encode", nonsense)
+            patched.setattr("engine.execution._request.Request.encode", nonsense)
             with pytest.raises(ProcessError, match="ValueError"):
                 await supervisor.spawn(["true"], cwd="/", env=environment())
         await wait_ended([running.pid])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.execution._process_tree import Request, state_of
+from engine.execution._procfs import state_of
+from engine.execution._request import Request
 from engine.execution._supervisor_main import encode_frame, take_frames
 
 frames = st.lists(st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1), st.binary(max_size=40)), max_size=5)
