@@ -5,6 +5,7 @@ Keys and defaults: config.md 4-10. Contents of rooms that are not built yet stay
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +16,7 @@ from engine.config.permissions import ConfiguredPermissions
 from engine.config.providers import ProviderInfo, find_provider
 from engine.config.requirements import NO_REQUIREMENTS, Requirements
 from engine.config.trust import Trust
+from engine.config.unsupported import Unsupported
 from engine.protocol.environment import ShellEnvironmentPolicy
 from engine.protocol.profiles import SandboxPolicy
 from engine.protocol.settings import ApprovalPolicy
@@ -62,7 +64,8 @@ class Config:
     - paths are absolute; `config_path` is the user's file, there or not; `memory_root` may be missing on disk
     - `features` has every known feature; `warnings` and `deprecations` (summary, details) are to be announced in order
     - `user_instructions` is the text of the AGENTS.md files that hold for `cwd`
-    - `unknown_keys` were kept and ignored; `origins` names the layer of each leaf of `raw`, the merge of `layers`
+    - `unsupported` is what some layer asks for in vain; `unknown_keys` were kept and ignored
+    - `origins` names the layer of each leaf of `raw`, the merge of `layers`
     """
 
     home: Path
@@ -144,6 +147,7 @@ class Config:
     # about the configuration itself
     warnings: tuple[str, ...] = ()
     deprecations: tuple[tuple[str, str | None], ...] = ()
+    unsupported: tuple[Unsupported, ...] = ()
     unknown_keys: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
     origins: Mapping[str, LayerName]
@@ -153,6 +157,16 @@ class Config:
     def provider(self) -> ProviderInfo:
         """The provider `model_provider_id` names. Raises `UnknownProvider`."""
         return find_provider(self.model_provider_id, self.model_providers)
+
+    @property
+    def rule_folders(self) -> tuple[str, ...]:
+        """The configuration folders whose `rules` count, the lowest precedence first (tools.md 5.4)."""
+        folders = []
+        for layer in sorted(self.layers, key=lambda layer: layer.precedence):
+            folder = layer.folder or (os.path.dirname(layer.path) if layer.path is not None else None)
+            if layer.disabled is None and folder is not None and layer.profile is None:
+                folders.append(folder)
+        return tuple(dict.fromkeys(folders if str(self.home) in folders else [*folders, str(self.home)]))
 
     @property
     def workspace_roots(self) -> tuple[str, ...]:

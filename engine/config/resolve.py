@@ -18,6 +18,7 @@ from engine.config.permissions import PermissionOverrides, ProfileSource, config
 from engine.config.providers import OSS_PROVIDERS, find_provider, make_providers
 from engine.config.requirements import Requirements
 from engine.config.sources import Layers
+from engine.config.unsupported import unsupported
 from engine.config.values import Values, select_profile
 from engine.errors import ConfigError
 from engine.permissions.view import View
@@ -103,6 +104,8 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
     approval = required.approval_policy(values.get("approval_policy"), trust)
     reviewer = required.approvals_reviewer(values.get("approvals_reviewer"))
     web_search = required.web_search(values.text("web_search"), _web_search(values, features.enabled))
+    effective = {**stack.table, **values.profile, **values.session}
+    ignored = tuple(unsupported(effective, features.enabled, values.table("features")))
     return Config(
         home=around.home,
         cwd=around.cwd,
@@ -181,8 +184,9 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
         mcp_oauth_callback_port=values.number("mcp_oauth_callback_port"),
         mcp_oauth_callback_url=values.text("mcp_oauth_callback_url"),
         # about the configuration itself
-        warnings=tuple(startup_warnings(values, features, permissions, required, approval, str(config_path))),
+        warnings=tuple(startup_warnings(values, features, permissions, required, ignored, str(config_path))),
         deprecations=features.deprecations,
+        unsupported=ignored,
         unknown_keys=unknown_keys,
         layers=stack.everything,
         origins=stack.origins,

@@ -1,18 +1,38 @@
-"""What configuration can ask for and this engine does not do yet: one warning for each thing, naming its key.
+"""What configuration can ask for and this engine does not do yet: each thing that a layer sets, by its key.
 
-A line goes when the thing is built. Defaults never warn, only what a layer sets explicitly.
+A line goes when the thing is built. Defaults are never listed, only what a layer sets explicitly. What somebody would
+miss is announced when a session starts; what makes no difference to one (keys of programs with a screen, limits on what
+does not exist yet) is only listed, for `engine doctor`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import cast
+from typing import NamedTuple, cast
 
 from engine.config.features import FEATURE_ALIASES
 
-__all__ = ["unsupported_warnings"]
+__all__ = ["Unsupported", "unsupported"]
 
 Table = Mapping[str, object]
+
+
+class Unsupported(NamedTuple):
+    """A key that is set and has no effect, as it would be written, perhaps with its value.
+
+    `more` things of the kind are set; `announced`: a session says so when it starts.
+    """
+
+    thing: str
+    announced: bool = True
+    more: int = 0
+
+    @property
+    def warning(self) -> str:
+        """What a session says."""
+        more = f" (and {self.more} more)" if self.more else ""
+        return f"`{self.thing}`{more} is not supported yet by this engine and is ignored"
+
 
 # Features that have no effect yet, apart from their place in the feature table.
 _FEATURES = frozenset(
@@ -24,7 +44,6 @@ _FEATURES = frozenset(
         "auth_elicitation",
         "browser_use",
         "browser_use_external",
-        "child_agents_md",
         "chronicle",
         "code_mode",
         "code_mode_only",
@@ -69,10 +88,6 @@ _FEATURES = frozenset(
 )
 
 
-def _text(thing: str) -> str:
-    return f"{thing} is not supported yet by this engine and is ignored"
-
-
 def _enabled(entries: object) -> bool:
     """Whether a table of things has one that is not switched off."""
     return isinstance(entries, dict) and any(
@@ -104,12 +119,9 @@ _KEYS: Mapping[str, Callable[[object], bool]] = {
     "auto_review": bool,
     "model_catalog_json": bool,
     "review_model": bool,
-    "plan_mode_reasoning_effort": bool,
     "compact_prompt": bool,
     "experimental_compact_prompt_file": bool,
     "model_auto_compact_token_limit": bool,
-    "project_doc_max_bytes": bool,  # 0 switches them off, and off they are
-    "project_doc_fallback_filenames": bool,
     "audio": bool,
     "experimental_realtime_ws_base_url": bool,
     "experimental_realtime_ws_model": bool,
@@ -117,32 +129,67 @@ _KEYS: Mapping[str, Callable[[object], bool]] = {
     "experimental_realtime_ws_startup_context": bool,
     "experimental_realtime_start_instructions": bool,
     "experimental_thread_config_endpoint": bool,
+    "commit_attribution": bool,
+    "forced_login_method": bool,
+    "forced_chatgpt_workspace_id": bool,
+    "cli_auth_credentials_store": lambda store: store not in (None, "file"),
 }
 
 
-def unsupported_warnings(table: Table, enabled: Mapping[str, bool], feature_table: Table) -> Iterator[str]:
-    """The warnings for a merged, well-typed table. `feature_table` is its effective `[features]`."""
+# Without an effect that a session could miss: keys of hosts with a screen, and limits on what is not there.
+# fmt: off
+_QUIET = (
+    "analytics", "apps_mcp_product_sku", "check_for_update_on_startup", "desktop", "disable_paste_burst",
+    "feedback", "file_opener", "ghost_snapshot", "history", "js_repl_node_module_dirs", "js_repl_node_path",
+    "log_dir", "marketplaces", "mcp_oauth_callback_port", "mcp_oauth_callback_url", "mcp_oauth_credentials_store",
+    "notice", "sqlite_home", "tool_suggest", "tui", "windows", "windows_wsl_setup_acknowledged",
+)
+# fmt: on
+_QUIET_BELOW: Mapping[str, tuple[str, ...]] = {
+    "agents": ("max_threads", "max_depth", "job_max_runtime_seconds"),
+    "skills": ("include_instructions", "bundled"),
+    "shell_environment_policy": ("experimental_use_profile",),
+}
+
+
+def unsupported(table: Table, enabled: Mapping[str, bool], feature_table: Table) -> Iterator[Unsupported]:
+    """What a merged, well-typed table asks for in vain. `feature_table` is its effective `[features]`."""
     for key, asks in _KEYS.items():
         if asks(table.get(key)):
-            yield _text(f"`{key}`")
-    skills = table.get("skills")
-    if isinstance(skills, dict) and skills.get("config"):
-        yield _text("`skills.config`")
-    agents = table.get("agents")
-    roles = [name for name, role in agents.items() if isinstance(role, dict)] if isinstance(agents, dict) else []
+            yield Unsupported(key)
+    if _table(table, "skills").get("config"):
+        yield Unsupported("skills.config")
+    roles = [name for name, role in _table(table, "agents").items() if isinstance(role, dict)]
     if roles:
-        yield _text(f"`agents.{roles[0]}`" + (f" (and {len(roles) - 1} more roles)" if len(roles) > 1 else ""))
+        yield Unsupported(f"agents.{roles[0]}", more=len(roles) - 1)
     if table.get("web_search") == "live":
-        yield _text('`web_search = "live"`')
+        yield Unsupported('web_search = "live"')
+    if isinstance(_table(table, "tools").get("web_search"), dict):
+        yield Unsupported("tools.web_search")
     if table.get("approvals_reviewer") in ("guardian_subagent", "auto_review"):
-        yield _text(f'`approvals_reviewer = "{table["approvals_reviewer"]}"`')
+        yield Unsupported(f'approvals_reviewer = "{table["approvals_reviewer"]}"')
+    for name, profile in _table(table, "permissions").items():
+        if isinstance(profile, dict) and _beyond(profile.get("network"), "enabled"):
+            yield Unsupported(f"permissions.{name}.network")
     lock = cast("dict[str, Table]", table.get("debug") or {}).get("config_lockfile", {})
     for key in ("load_path", "export_dir"):
         if key in lock:
-            yield _text(f"`debug.config_lockfile.{key}`")
+            yield Unsupported(f"debug.config_lockfile.{key}")
     for name in sorted(feature_table):
         value = feature_table[name]
         key = FEATURE_ALIASES.get(name, name)
         asked = value is True or (isinstance(value, Mapping) and enabled.get(key, False))
         if asked and key in _FEATURES:
-            yield _text(f"`features.{name}`")
+            yield Unsupported(f"features.{name}")
+    for key in _QUIET:
+        if key in table:
+            yield Unsupported(key, announced=False)
+    for above, keys in _QUIET_BELOW.items():
+        for key in keys:
+            if key in _table(table, above):
+                yield Unsupported(f"{above}.{key}", announced=False)
+
+
+def _table(table: Table, key: str) -> Table:
+    found = table.get(key)
+    return found if isinstance(found, dict) else {}

@@ -254,13 +254,8 @@ def test_warnings_come_in_the_order_in_which_they_are_announced(load: Any, tmp_p
         "features.collab",
         "features.runtime_metrics",
         "Under-development features enabled",
-        "on-failure",
     ]
     assert f"in {tmp_path}/codex/config.toml." in config.warnings[4]
-    assert config.warnings[5] == (
-        "`on-failure` approval policy is deprecated and will be removed in a future release. Use `on-request` for "
-        "interactive approvals or `never` for non-interactive runs."
-    )
     assert [summary for summary, _ in config.deprecations] == [
         "`[features].collab` is deprecated. Use `[features].multi_agent` instead.",
         "`[features].memory_tool` is deprecated. Use `[features].memories` instead.",

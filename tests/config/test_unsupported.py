@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from pathlib import Path
 
+import attrs
 import pytest
 
 from engine.config.features import FEATURES, resolve_features
-from engine.config.unsupported import unsupported_warnings
+from engine.config.model import Config
+from engine.config.schema import ROOT
+from engine.config.unsupported import unsupported
 
 
 def warnings(text: str) -> list[str]:
     table = tomllib.loads(text)
     features = table.get("features", {})
-    return list(unsupported_warnings(table, resolve_features([features]).enabled, features))
+    found = unsupported(table, resolve_features([features]).enabled, features)
+    return [thing.warning for thing in found if thing.announced]
 
 
 @pytest.mark.parametrize(
@@ -29,10 +35,14 @@ def warnings(text: str) -> list[str]:
         ("experimental_thread_store = {type = 'in_memory', id = 'x'}", "`experimental_thread_store`"),
         ("skills.config = [{name = 'x', enabled = false}]", "`skills.config`"),
         ("agents.reviewer = {description = 'x'}", "`agents.reviewer`"),
-        ("agents = {a = {}, b = {}, max_depth = 1}", "`agents.a` (and 1 more roles)"),
+        ("agents = {a = {}, b = {}, max_depth = 1}", "`agents.a` (and 1 more)"),
         ("web_search = 'live'", '`web_search = "live"`'),
         ("approvals_reviewer = 'auto_review'", '`approvals_reviewer = "auto_review"`'),
         ("debug.config_lockfile.load_path = '/x'", "`debug.config_lockfile.load_path`"),
+        ("tools.web_search.context_size = 'low'", "`tools.web_search`"),
+        ("forced_login_method = 'api'", "`forced_login_method`"),
+        ("commit_attribution = 'me'", "`commit_attribution`"),
+        ("permissions.dev.network = {enabled = true, mode = 'full'}", "`permissions.dev.network`"),
         ("features.goals = true", "`features.goals`"),
         ("features.code_mode = true", "`features.code_mode`"),
         ("features.memory_tool = true", "`features.memory_tool`"),
@@ -68,4 +78,40 @@ def test_what_asks_for_nothing_says_nothing(text: str) -> None:
 
 
 def test_defaults_of_features_never_warn() -> None:
-    assert not list(unsupported_warnings({}, dict.fromkeys(FEATURES, True), {}))
+    assert not list(unsupported({}, dict.fromkeys(FEATURES, True), {}))
+
+
+def test_what_makes_no_difference_to_a_session_is_listed_and_not_said() -> None:
+    table = tomllib.loads("log_dir = '/l'\ntui.theme = 'x'\nagents = {max_depth = 2}\nfile_opener = 'none'")
+    found = list(unsupported(table, {}, {}))
+    assert [thing.thing for thing in found] == ["file_opener", "log_dir", "tui", "agents.max_depth"]
+    assert not any(thing.announced for thing in found)
+
+
+def test_every_key_of_the_schema_is_used_or_listed() -> None:
+    """A key that only the configuration itself reads would be dropped in silence."""
+    sources = [path.read_text() for path in (ROOT_FOLDER / "engine").rglob("*.py") if path.parent.name != "config"]
+    fields = {field.name for field in attrs.fields(Config)}
+    silent = []
+    for key in ROOT.keys:
+        used = key in fields and any(re.search(rf"(config|base)\.{key}\b", text) for text in sources)
+        if not used and key not in USED_INSIDE and not is_listed(key):
+            silent.append(key)
+    assert silent == []
+
+
+ROOT_FOLDER = Path(__file__).parents[2]
+# What the configuration makes of these is used under another name.
+USED_INSIDE = {
+    *("profile", "profiles", "model_provider", "model_providers", "openai_base_url", "oss_provider", "instructions"),
+    *("model_instructions_file", "sandbox_mode", "sandbox_workspace_write", "default_permissions", "permissions"),
+    *("projects", "project_root_markers", "project_doc_max_bytes", "project_doc_fallback_filenames", "agents"),
+    *("features", "experimental_use_unified_exec_tool", "suppress_unstable_features_warning", "skills", "tools"),
+    *("experimental_thread_store_endpoint", "debug", "model_supports_reasoning_summaries", "approvals_reviewer"),
+    *("hide_agent_reasoning", "chatgpt_base_url", "include_apps_instructions", "web_search"),
+}
+
+
+def is_listed(key: str) -> bool:
+    table: dict[str, object] = {key: {"x": {"enabled": True}, "y": 1, "exporter": {}, "type": "in_memory"}}
+    return any(thing.thing.split(".")[0] == key for thing in unsupported(table, {}, {}))
