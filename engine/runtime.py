@@ -23,6 +23,7 @@ from engine.config.cache import Configurations
 from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
 from engine.errors import StoreError
+from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
 from engine.models.opening import ModelPool
@@ -359,6 +360,7 @@ async def _services(
             environment=environment,
             store=threads,
             supervisor=supervisor,
+            sandbox=Sandbox(supervisor, environment=environment, protected=(str(folder),)),
             grace=grace,
             config_for=configurations.get,
             model_for=models.get,

@@ -16,7 +16,7 @@ from engine.records import frozen
 
 __all__ = ["LoadedRules", "RulesText", "load_folders", "load_set", "read_rules_text"]
 
-FOLDER = "rules"
+FOLDER = "rules"  # below a configuration folder
 SUFFIX = ".rules"
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "RawResponseItem",
     "ReasoningContentDelta",
     "ReasoningRawContentDelta",
+    "RequestPermissions",
     "SessionConfigured",
     "ShutdownComplete",
     "StreamError",
@@ -427,6 +428,7 @@ class ExecApprovalRequest(Wire):
     reason: str | None = optional()
     approval_id: str | None = optional()
     proposed_execpolicy_amendment: tuple[str, ...] | None = optional()
+    additional_permissions: JsonObject | None = optional()
     available_decisions: tuple[object, ...] | None = optional()
     parsed_cmd: tuple[JsonObject, ...] = ()
 
@@ -442,6 +444,19 @@ class ApplyPatchApprovalRequest(Wire):
     changes: Mapping[str, FileChange]
     reason: str | None = optional()
     grant_root: str | None = optional()
+
+
+@frozen
+class RequestPermissions(Wire):
+    """May the session touch this, too? (tools.md 4.6)"""
+
+    type: ClassVar[str] = "request_permissions"
+    call_id: str
+    turn_id: str
+    started_at_ms: int
+    permissions: JsonObject
+    reason: str | None = optional()
+    cwd: str | None = optional()
 
 
 @frozen
@@ -548,6 +563,7 @@ EventMsg = (
     | WebSearchEnd
     | ExecApprovalRequest
     | ApplyPatchApprovalRequest
+    | RequestPermissions
     | DynamicToolCallRequest
     | DynamicToolCallResponse
     | ModelReroute

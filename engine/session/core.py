@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from engine.errors import EngineError, InvalidRequest, SessionClosed, SessionCrashed, StoreError, TurnInterrupted
+from engine.exec_policy.in_force import RulesInForce
 from engine.execution.terminals import TerminalManager
 from engine.models.catalogue import ModelInfo, find_model
 from engine.protocol.events import ErrorEvent, ShutdownComplete, TurnAborted, Warning
@@ -33,6 +34,7 @@ from engine.tools.approvals import Approver
 from engine.tools.builtin import session_tools
 from engine.tools.functions import Tool
 from engine.tools.registry import ToolRegistry
+from engine.tools.turn_permissions import SessionApprovals
 
 if TYPE_CHECKING:
     from engine.session.configuration import SessionConfiguration
@@ -59,6 +61,8 @@ class SessionCore:
     functions: Sequence[Tool] = ()
     approve: Approver
     hub: EventHub
+    approvals: SessionApprovals = attrs.field(init=False)
+    """What the user agreed to for the whole session."""
     history: History = attrs.field(factory=History)
     reference: TurnContext | None = None
     previous_model: str | None = None
@@ -89,6 +93,8 @@ class SessionCore:
     _receive: trio.MemoryReceiveChannel[Submission] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        config = self.configuration.config
+        self.approvals = SessionApprovals(RulesInForce(str(config.home), config.rule_folders))
         self._send, self._receive = trio.open_memory_channel[Submission](QUEUE_SIZE)
 
     # --- from outside --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from engine.records import frozen
 if TYPE_CHECKING:
     from engine.config.model import Config
     from engine.config.permissions import PermissionOverrides
+    from engine.execution.sandbox.launcher import Sandbox
     from engine.execution.shells import Shell
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
@@ -29,6 +30,8 @@ class Services:
     environment: Mapping[str, str]
     store: ThreadStore
     supervisor: Supervisor
+    sandbox: Sandbox
+    """What holds commands to their permissions; it looks at the machine when the first one needs it."""
     grace: float
     """Seconds that an orderly stop may take."""
     config_for: Callable[[Mapping[str, object], str, PermissionOverrides], Awaitable[Config]]

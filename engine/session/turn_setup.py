@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from engine.execution.environment import build_environment
 from engine.protocol.ids import TurnId
 from engine.protocol.inputs import UserInput
-from engine.protocol.profiles import DangerFullAccess
+from engine.protocol.items import InputText, Message
 from engine.session.context import TurnFacts
 from engine.session.environments import placed
 from engine.session.local_time import local_date_and_zone
 from engine.session.turn import Fence, TurnRun
 from engine.tools.apply_patch import TurnDiffTracker
-from engine.tools.base import Enforcement, ToolContext
+from engine.tools.base import ToolContext
+from engine.tools.turn_permissions import TurnPermissions
 
 if TYPE_CHECKING:
     from engine.models.catalogue import ModelInfo
@@ -24,12 +26,6 @@ if TYPE_CHECKING:
     from engine.session.submissions import Submission
 
 __all__ = ["make_turn"]
-
-NO_ENFORCEMENT = (
-    "This call was not run: the session is in `{mode}` mode, and this version of the engine can't enforce that sandbox "
-    "yet. Commands and patches run only in `danger-full-access` mode, which the user must choose. Don't try again; "
-    "tell the user."
-)
 
 
 def make_turn(
@@ -66,15 +62,17 @@ def make_turn(
         effort=configuration.reasoning_effort or model_info.default_reasoning_level,
         summary=configuration.reasoning_summary or model_info.default_reasoning_summary,
     )
-    mode = configuration.sandbox_policy
-    refusal = None if isinstance(mode, DangerFullAccess) else NO_ENFORCEMENT.format(mode=mode.type)
     fence = Fence(core.hub, turn_id)
     context = ToolContext(
         thread_id=core.thread_id,
         turn_id=turn_id,
         cwd=configuration.cwd,
         truncation=facts.truncation,
-        enforcement=Enforcement(refusal),
+        permissions=TurnPermissions(
+            configuration.permissions.profile, configuration.cwd, configuration.view, core.approvals
+        ),
+        sandbox=services.sandbox,
+        features=config.features,
         approval_policy=configuration.approval_policy,
         approve=core.approve,
         environment=build_environment(config.shell_environment_policy, services.environment, core.thread_id),
@@ -87,6 +85,7 @@ def make_turn(
         turn_diff=TurnDiffTracker(configuration.cwd),
         emit=fence.emit,
         emit_later=fence.emit_always,
+        tell_model=functools.partial(_tell_model, core, fence, facts),
         request_interrupt=core.request_interrupt,
         now_ms=_now_ms,
     )
@@ -102,6 +101,14 @@ def make_turn(
         tool_context=context,
         input=items,
     )
+
+
+def _tell_model(core: SessionCore, fence: Fence, facts: TurnFacts, text: str) -> None:
+    """Adds a developer message to the history of a turn that still runs."""
+    if fence.open:
+        item = Message("developer", (InputText(text),))
+        core.history.record([item], facts.truncation)
+        core.hub.record(facts.turn_id, [item])
 
 
 def _now_ms() -> int:

@@ -1,15 +1,18 @@
-"""Asking the user: the request an approver sees, what it may answer, and the default that refuses (tools.md 4.3)."""
+"""Asking the user: what an approver sees, what it may answer, and the default that refuses (tools.md 4.3)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
-from engine.protocol.events import ApplyPatchApprovalRequest, ExecApprovalRequest
+from engine.protocol.codec import encode
+from engine.protocol.events import ApplyPatchApprovalRequest, ExecApprovalRequest, RequestPermissions
+from engine.protocol.profiles import AdditionalPermissionProfile
 from engine.protocol.turn_items import FileChange
+from engine.protocol.wire import JsonObject
 from engine.records import frozen
 from engine.tools.host_code import call_host
 from engine.tools.parsed_commands import parse_command
@@ -22,26 +25,67 @@ __all__ = [
     "Approver",
     "CommandApproval",
     "Decision",
+    "ExecPolicyAmendment",
     "PatchApproval",
+    "PermissionGrant",
+    "PermissionsApproval",
     "ToolApproval",
+    "agreed",
     "ask",
+    "decide",
     "refuse",
 ]
 
 logger = logging.getLogger("engine.tools")
 
-Decision = Literal["approved", "approved_for_session", "denied", "abort"]
+
+@frozen
+class ExecPolicyAmendment:
+    """Agrees, and lets every command that begins with these words run from now on, unsandboxed and without a question.
+
+    The rule is saved to `rules/default.rules` of the home.
+    """
+
+    prefix: tuple[str, ...]
+
+
+@frozen
+class PermissionGrant:
+    """Agrees to a part of the permissions that were asked for, until the turn ends or for the session."""
+
+    permissions: AdditionalPermissionProfile
+    scope: Literal["turn", "session"] = "turn"
+
+
+Decision = (
+    Literal["approved", "approved_for_session", "denied", "timed_out", "abort"] | ExecPolicyAmendment | PermissionGrant
+)
 
 
 @frozen(kw_only=True)
 class CommandApproval:
-    """May this command run? `command` is the argv, `cwd` absolute."""
+    """May this command run? `command` is the argv, `cwd` absolute.
+
+    - `sandboxed`: whether the sandbox holds it if it is approved
+    - `additional_permissions`: what it may touch besides, if it is approved
+    - `proposed_amendment`: the prefix that answering with `ExecPolicyAmendment` is meant for
+    """
 
     call_id: str
     turn_id: str
     command: tuple[str, ...]
     cwd: str
     reason: str | None = None
+    sandboxed: bool = True
+    additional_permissions: AdditionalPermissionProfile | None = None
+    proposed_amendment: tuple[str, ...] | None = None
+
+    @property
+    def available_decisions(self) -> tuple[Decision, ...]:
+        """What a dialog should offer. `approved_for_session` and `denied` are accepted all the same."""
+        if self.additional_permissions is not None or self.proposed_amendment is None:
+            return ("approved", "abort")
+        return ("approved", ExecPolicyAmendment(self.proposed_amendment), "abort")
 
 
 @frozen(kw_only=True)
@@ -55,6 +99,17 @@ class PatchApproval:
 
 
 @frozen(kw_only=True)
+class PermissionsApproval:
+    """May the session touch this, too? Any approval grants all of it; `PermissionGrant` grants a part."""
+
+    call_id: str
+    turn_id: str
+    permissions: AdditionalPermissionProfile
+    cwd: str
+    reason: str | None = None
+
+
+@frozen(kw_only=True)
 class ToolApproval:
     """May this tool of the host be called with these arguments?"""
 
@@ -64,7 +119,7 @@ class ToolApproval:
     arguments: Mapping[str, object]
 
 
-ApprovalRequest = CommandApproval | PatchApproval | ToolApproval
+ApprovalRequest = CommandApproval | PatchApproval | PermissionsApproval | ToolApproval
 
 
 class Approver(Protocol):
@@ -81,21 +136,31 @@ async def refuse(request: ApprovalRequest, /) -> Decision:
     return "denied"
 
 
-async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
-    """Whether the user agrees; subscribers hear of the question about a command or a patch.
+async def decide(context: ToolContext, request: ApprovalRequest) -> Decision:
+    """What the user says; subscribers hear of the question.
 
-    `abort` interrupts the whole turn; an approver that fails has refused.
+    `abort` interrupts the whole turn and never comes back; an approver that fails has refused.
     """
     _announce(context, request)
     try:
         decision = await call_host(context.approve, request)
     except Exception:
         logger.exception("the approver failed; the request counts as refused")
-        return False
+        return "denied"
     if decision == "abort":
         context.request_interrupt()
         await trio.sleep_forever()
-    return decision in ("approved", "approved_for_session")
+    return decision
+
+
+def agreed(decision: Decision) -> bool:
+    """Whether it is a yes."""
+    return not isinstance(decision, str) or decision in ("approved", "approved_for_session")
+
+
+async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
+    """Whether the user agrees, in any way."""
+    return agreed(await decide(context, request))
 
 
 def _announce(context: ToolContext, request: ApprovalRequest) -> None:
@@ -109,6 +174,9 @@ def _announce(context: ToolContext, request: ApprovalRequest) -> None:
                     command=request.command,
                     cwd=request.cwd,
                     reason=request.reason,
+                    proposed_execpolicy_amendment=request.proposed_amendment,
+                    additional_permissions=_permissions(request.additional_permissions),
+                    available_decisions=_offered(request.available_decisions),
                     parsed_cmd=parse_command(request.command),
                 )
             )
@@ -118,5 +186,30 @@ def _announce(context: ToolContext, request: ApprovalRequest) -> None:
                     request.call_id, request.turn_id, context.now_ms(), changes=request.changes, reason=request.reason
                 )
             )
+        case PermissionsApproval():
+            context.emit(
+                RequestPermissions(
+                    request.call_id,
+                    request.turn_id,
+                    context.now_ms(),
+                    reason=request.reason,
+                    permissions=encode(request.permissions),
+                    cwd=request.cwd,
+                )
+            )
         case ToolApproval():
             pass  # the events of a tool of the host begin with its call
+
+
+def _permissions(permissions: AdditionalPermissionProfile | None) -> JsonObject | None:
+    return None if permissions is None else encode(permissions)
+
+
+def _offered(decisions: Sequence[Decision]) -> tuple[object, ...]:
+    """The decisions as they stand in an event."""
+    return tuple(
+        {"approved_execpolicy_amendment": {"proposed_execpolicy_amendment": list(decision.prefix)}}
+        if isinstance(decision, ExecPolicyAmendment)
+        else decision
+        for decision in decisions
+    )

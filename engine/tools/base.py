@@ -22,14 +22,15 @@ from engine.protocol.wire import JsonObject, Wire
 from engine.records import frozen
 
 if TYPE_CHECKING:
+    from engine.execution.sandbox.launcher import Sandbox
     from engine.execution.shells import Shell
     from engine.execution.supervisor import Supervisor
     from engine.execution.terminals import TerminalManager
     from engine.tools.apply_patch import TurnDiffTracker
     from engine.tools.approvals import Approver
+    from engine.tools.turn_permissions import TurnPermissions
 
 __all__ = [
-    "Enforcement",
     "FatalToolError",
     "ToolContext",
     "ToolError",
@@ -58,13 +59,6 @@ class ToolOutput:
     success: bool = True
 
 
-@frozen
-class Enforcement:
-    """Whether commands and patches may run. `refusal` is the model-visible reason when they may not."""
-
-    refusal: str | None = None
-
-
 @frozen(eq=False)
 class ToolContext:
     """What one turn lends to its tools. Everything in it lives at least as long as the turn."""
@@ -73,10 +67,14 @@ class ToolContext:
     turn_id: TurnId
     cwd: str
     truncation: TruncationPolicy
-    enforcement: Enforcement
+    permissions: TurnPermissions
+    """What commands and patches may touch."""
+    sandbox: Sandbox
+    """What holds commands to that."""
     approval_policy: ApprovalPolicy
     approve: Approver
     """Asks the user; runs in the tool's task."""
+    features: Mapping[str, bool]
     environment: Mapping[str, str]
     shell: Shell
     allow_login_shell: bool
@@ -89,17 +87,14 @@ class ToolContext:
     """Persists and queues an event of the turn; never waits. After an interrupt it drops what comes late."""
     emit_later: Callable[[EventMsg], None]
     """The same for events that may come after the turn, e.g. the end of a background terminal."""
+    tell_model: Callable[[str], None]
+    """Adds a developer message to the history, before the output of the call."""
     request_interrupt: Callable[[], None]
     """Asks for an interrupt of the turn (decision `abort`); the calling tool is cancelled soon after."""
     now_ms: Callable[[], int]
     """Unix milliseconds."""
     patching: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     """Held by the one patch of the turn that is being verified, approved or written."""
-
-    def check_enforcement(self) -> None:
-        """Raises `ToolError` where commands and patches must not run; whatever runs or writes calls this first."""
-        if self.enforcement.refusal is not None:
-            raise ToolError(self.enforcement.refusal)
 
     def item_started(self, item: TurnItem) -> None:
         """Tells that a turn item is there."""

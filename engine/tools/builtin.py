@@ -10,6 +10,7 @@ from engine.tools.base import ToolHandler
 from engine.tools.exec_command import ExecCommand
 from engine.tools.functions import FunctionHandler, Tool
 from engine.tools.patches import ApplyPatch
+from engine.tools.request_permissions import RequestPermissions
 from engine.tools.shell_command import ShellCommand
 from engine.tools.update_plan import UpdatePlan
 from engine.tools.view_image import ViewImage
@@ -36,6 +37,8 @@ def session_tools(
             somewhere,
             shell_family(config.features, model_info.shell_type),
             login=config.allow_login_shell,
+            additional=config.features.get("exec_permission_approvals", False),
+            permission_requests=config.features.get("request_permissions_tool", False),
             patches=model_info.apply_patch_tool_type == "freeform",
             original_images=model_info.supports_image_detail_original,
         ),
@@ -56,17 +59,26 @@ def shell_family(features: Mapping[str, bool], shell_type: str) -> ShellFamily:
 
 @functools.cache
 def _builtin_tools(
-    somewhere: bool, family: ShellFamily, *, login: bool, patches: bool, original_images: bool
+    somewhere: bool,
+    family: ShellFamily,
+    *,
+    login: bool,
+    additional: bool,
+    permission_requests: bool,
+    patches: bool,
+    original_images: bool,
 ) -> tuple[ToolHandler, ...]:
     """Without state, so all sessions share them."""
     if not somewhere:
         return (UpdatePlan(),)
     tools: list[ToolHandler] = []
     if family == "unified_exec":
-        tools += [ExecCommand(login), WriteStdin(), ShellCommand(login, offered=False)]
+        tools += [ExecCommand(login, additional), WriteStdin(), ShellCommand(login, False, additional)]
     elif family == "shell_command":
-        tools.append(ShellCommand(login))
+        tools.append(ShellCommand(login, True, additional))
     tools.append(UpdatePlan())
+    if permission_requests:
+        tools.append(RequestPermissions())
     if patches:
         tools.append(ApplyPatch())
     tools.append(ViewImage(original_images))

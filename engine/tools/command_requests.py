@@ -10,31 +10,45 @@ from typing import TYPE_CHECKING
 from engine.execution.shells import Shell, shell_argv
 from engine.protocol.wire import JsonObject
 from engine.tools import specs
-from engine.tools.approvals import CommandApproval, ask
 from engine.tools.base import ToolError
 
 if TYPE_CHECKING:
     from engine.tools.base import ToolContext
 
 __all__ = [
-    "COMMAND_REJECTED",
-    "approve_command",
+    "LOCAL_ENVIRONMENT",
+    "PERMISSIONS",
     "check_environment",
-    "check_sandbox_permissions",
     "command_argv",
     "command_folder",
     "command_parameters",
     "whole_number",
 ]
 
-COMMAND_REJECTED = "exec command rejected by user"
 LOCAL_ENVIRONMENT = "local"  # the one environment there is; calls need not name it
-_SANDBOX_PERMISSIONS = ("use_default", "require_escalated", "with_additional_permissions")
 _MOST = 2**53  # beyond that a JSON number is no exact integer; no limit here is near it
 
 
-def command_parameters(login: bool) -> Mapping[str, JsonObject]:
-    """Schemas of the parameters both command tools take; `login` only where login shells are allowed."""
+PERMISSIONS: JsonObject = specs.object_schema(
+    {
+        "network": specs.object_schema({"enabled": specs.boolean("Whether it may use the network.")}, []),
+        "file_system": specs.object_schema(
+            {
+                "read": specs.array({"type": "string"}, "Absolute paths it may read, with all below them."),
+                "write": specs.array({"type": "string"}, "Absolute paths it may write, with all below them."),
+            },
+            [],
+        ),
+    },
+    [],
+)
+
+
+def command_parameters(login: bool, additional: bool) -> Mapping[str, JsonObject]:
+    """Schemas of the parameters both command tools take; `login` only where login shells are allowed.
+
+    `additional`: whether a call may ask for permissions of its own.
+    """
     shared: dict[str, JsonObject] = {
         "justification": specs.string(
             "Only with `sandbox_permissions` set to `require_escalated`: one short question to the user that says what "
@@ -48,12 +62,22 @@ def command_parameters(login: bool) -> Mapping[str, JsonObject]:
         "sandbox_permissions": specs.string(
             "`use_default` (the default) runs the command inside the sandbox of the session; `require_escalated` asks "
             "for it to run outside."
+            + (
+                " `with_additional_permissions` asks for it to run inside, with what `additional_permissions` lists."
+                if additional
+                else ""
+            )
         ),
         "workdir": specs.string(
             "The folder to run the command in, absolute or relative to the working directory of the turn, which is the "
             "default. Prefer this over `cd`."
         ),
     }
+    if additional:
+        shared["additional_permissions"] = {
+            **PERMISSIONS,
+            "description": "Only with `sandbox_permissions` set to `with_additional_permissions`: what it needs.",
+        }
     if login:
         shared["login"] = specs.boolean(
             "Whether the shell loads the user's profile, as a login shell does. Defaults to true; false starts faster."
@@ -65,15 +89,6 @@ def check_environment(environment_id: str | None) -> None:
     """There is one environment; a call that names another one can't be served. Raises `ToolError`."""
     if environment_id not in (None, "", LOCAL_ENVIRONMENT):
         raise ToolError(f"unknown turn environment id `{environment_id}`")
-
-
-def check_sandbox_permissions(value: str | None) -> None:
-    """Raises `ToolError` for a word that is none of the three."""
-    if value is not None and value not in _SANDBOX_PERMISSIONS:
-        raise ToolError(
-            f"failed to parse function arguments: unknown variant `{value}` for `sandbox_permissions`, expected one of "
-            + ", ".join(f"`{name}`" for name in _SANDBOX_PERMISSIONS)
-        )
 
 
 def whole_number(name: str, value: float | None, default: int) -> int:
@@ -95,13 +110,3 @@ def command_argv(context: ToolContext, shell: Shell, script: str, login: bool | 
     if login and not context.allow_login_shell:
         raise ToolError("login shell is disabled by config; omit `login` or set it to false.")
     return tuple(shell_argv(shell, script, login=context.allow_login_shell if login is None else login))
-
-
-async def approve_command(
-    context: ToolContext, call_id: str, argv: tuple[str, ...], cwd: str, reason: str | None
-) -> bool:
-    """Whether the command may run. Asks under the policy `untrusted` only; the others ask about sandboxed commands."""
-    if context.approval_policy != "untrusted":
-        return True
-    request = CommandApproval(call_id=call_id, turn_id=context.turn_id, command=argv, cwd=cwd, reason=reason)
-    return await ask(context, request)

@@ -6,6 +6,8 @@ that what is told about the files is what stands in them.
 
 from __future__ import annotations
 
+import json
+import posixpath
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +17,12 @@ import attrs
 import trio
 
 from engine.protocol import turn_items
+from engine.protocol.profiles import (
+    AdditionalFileSystem,
+    AdditionalPermissionProfile,
+    FileSystemEntry,
+    LiteralPath,
+)
 from engine.protocol.truncation import formatted_truncate
 from engine.protocol.turn_items import FileChangeItem
 from engine.protocol.wire import JsonObject
@@ -27,6 +35,7 @@ from engine.tools.apply_patch import (
     ApplyPatchError,
     DeleteChange,
     FileChange,
+    FileSystem,
     Intercepted,
     ModelError,
     Patch,
@@ -42,12 +51,17 @@ from engine.tools.apply_patch import (
     verify_patch,
 )
 from engine.tools.apply_patch.applying import absolute_path
-from engine.tools.approvals import PatchApproval, ask
+from engine.tools.approvals import PatchApproval, agreed, decide
 from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput
-from engine.tools.command_requests import check_environment
+from engine.tools.command_requests import LOCAL_ENVIRONMENT, check_environment
+from engine.tools.guarded_files import GuardedFileSystem
+from engine.tools.orchestrator import RETRY_REASON, escalates
+from engine.tools.patch_safety import assess_patch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from engine.tools.turn_permissions import TurnPermissions
 
 __all__ = ["ApplyPatch", "PatchOutcome", "intercept"]
 
@@ -86,11 +100,10 @@ class ApplyPatch:
     async def call(self, invocation: ToolInvocation) -> ToolOutput:
         """Verifies the patch, asks where the policy says so, and applies it."""
         context = invocation.context
-        context.check_enforcement()
         text, cwd = invocation.input, context.cwd
 
         def verify() -> VerifiedPatch:
-            return _verified(parse_patch(text), cwd)
+            return _verified(context, parse_patch(text), cwd)
 
         outcome = await _run(context, invocation.call_id, verify)
         return ToolOutput(outcome.text, outcome.success)
@@ -107,13 +120,21 @@ async def intercept(context: ToolContext, call_id: str, argv: Sequence[str], cwd
             raise ToolError(text)
         case Intercepted(patch=patch, workdir=workdir):
             folder = cwd if workdir is None else absolute_path(workdir, cwd)
-            return await _run(context, call_id, lambda: _verified(patch, folder))
+            return await _run(context, call_id, lambda: _verified(context, patch, folder))
     return None
 
 
-def _verified(patch: Patch, cwd: str) -> VerifiedPatch:
+def _verified(context: ToolContext, patch: Patch, cwd: str) -> VerifiedPatch:
     check_environment(patch.environment_id)
-    return verify_patch(patch, cwd, RealFileSystem())
+    return verify_patch(patch, cwd, _files(context.permissions))
+
+
+def _files(permissions: TurnPermissions, additional: AdditionalPermissionProfile | None = None) -> FileSystem:
+    """The disk as the turn may touch it."""
+    policy = permissions.file_system(additional)
+    if policy.kind != "restricted":
+        return RealFileSystem()
+    return GuardedFileSystem(policy, permissions.cwd, permissions.view)
 
 
 async def _run(context: ToolContext, call_id: str, verify: Callable[[], VerifiedPatch]) -> PatchOutcome:
@@ -140,16 +161,15 @@ class _Application:
     _stderr: str = attrs.field(default=_NOT_WRITTEN, init=False)
 
     async def run(self) -> PatchOutcome:
-        """Asks if need be, then writes. Raises `ToolError` for a refusal. The item completes in any case."""
+        """Asks if need be, then writes. Raises `ToolError` for a refusal. Once it has started, the item completes."""
         context = self.context
         changes = _wire_changes(self.verified)
-        asks = context.approval_policy == "untrusted"
+        asks = self._must_ask()
         context.item_started(FileChangeItem(self.call_id, changes, auto_approved=not asks))
         try:
-            if asks:
-                await self._ask(changes)
+            files = await self._allowed_files(changes, asks)
             began = time.perf_counter()
-            result = await self._write()
+            result = await self._write(files)
             seconds = time.perf_counter() - began
             self._status = "completed" if result.exit_code == 0 else "failed"
             self._stdout, self._stderr = result.stdout, result.stderr
@@ -168,13 +188,50 @@ class _Application:
         shown = formatted_truncate(result.output, context.truncation)
         return PatchOutcome(model_result(shown, result.exit_code, seconds), result.exit_code == 0)
 
-    async def _ask(self, changes: dict[str, turn_items.FileChange]) -> None:
-        request = PatchApproval(call_id=self.call_id, turn_id=self.context.turn_id, changes=changes)
-        if not await ask(self.context, request):
+    def _must_ask(self) -> bool:
+        """Whether the user has to agree first. Raises `ToolError` where the policy refuses without asking."""
+        permissions = self.context.permissions
+        entries = permissions.file_system().entries
+        assessed = assess_patch(
+            self.verified.touched_paths,
+            approval_policy=self.context.approval_policy,
+            can_write=permissions.compiled().can_write,
+            writable_roots=any(entry.access == "write" for entry in entries),
+        )
+        if assessed not in ("write", "ask"):
+            raise ToolError(assessed)
+        return assessed == "ask"
+
+    async def _allowed_files(self, changes: dict[str, turn_items.FileChange], asks: bool) -> FileSystem:
+        """The disk with what the patch may write, after all questions. Raises `ToolError` for a no."""
+        context, paths = self.context, self.verified.touched_paths
+        if asks:
+            await self._ask(changes)
+        files = _files(context.permissions, _folders_of(paths) if asks else None)
+        if not isinstance(files, GuardedFileSystem):
+            return files
+        refused = await trio.to_thread.run_sync(files.refused, paths, abandon_on_cancel=True)
+        if not refused or not escalates(context.approval_policy, patch=True):
+            return files  # what it does not allow fails as it would for a command
+        if not asks:
+            await self._ask(changes, RETRY_REASON)
+        return RealFileSystem()
+
+    async def _ask(self, changes: dict[str, turn_items.FileChange], reason: str | None = None) -> None:
+        approvals = self.context.permissions.session
+        keys = [json.dumps({"environment_id": LOCAL_ENVIRONMENT, "path": path}) for path in self.verified.touched_paths]
+        if reason is None and approvals.remembers(*keys):
+            return
+        request = PatchApproval(call_id=self.call_id, turn_id=self.context.turn_id, changes=changes, reason=reason)
+        decision = await decide(self.context, request)
+        if not agreed(decision):
             self._status, self._stderr = "declined", PATCH_REJECTED
             raise ToolError(PATCH_REJECTED)
+        if decision == "approved_for_session":
+            for key in keys:
+                approvals.remember(key)
 
-    async def _write(self) -> PatchResult:
+    async def _write(self, files: FileSystem) -> PatchResult:
         """Applies the patch in a thread. Cancelled before the first write, it writes nothing.
 
         Cancelled later, it still returns the result: it is true, and the next checkpoint is cancelled anyway. Only a
@@ -189,7 +246,7 @@ class _Application:
             if not claim.acquire(blocking=False):
                 return
             try:
-                written.append(apply_patch(self.verified.patch, self.verified.cwd, RealFileSystem()))
+                written.append(apply_patch(self.verified.patch, self.verified.cwd, files))
             finally:
                 try:
                     token.run_sync_soon(ended.set)
@@ -212,6 +269,13 @@ class _Application:
             self.context.turn_diff.record(PatchDelta(exact=False))
             raise
         return written[0]
+
+
+def _folders_of(paths: Sequence[str]) -> AdditionalPermissionProfile:
+    """Leave to write in the folders of these files, for a patch that the user agreed to."""
+    folders = dict.fromkeys(posixpath.dirname(path) for path in paths)
+    entries = tuple(FileSystemEntry(LiteralPath(folder), "write") for folder in folders)
+    return AdditionalPermissionProfile(None, AdditionalFileSystem(entries))
 
 
 def _wire_changes(verified: VerifiedPatch) -> dict[str, turn_items.FileChange]:

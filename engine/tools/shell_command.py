@@ -10,21 +10,22 @@ import attrs
 from engine.errors import ProcessError
 from engine.execution.oneshot import DEFAULT_TIMEOUT_MS, CommandResult, run_command
 from engine.execution.output import HeadBuffer, aggregate, decode_lossy
+from engine.execution.sandbox.denial import is_denial
+from engine.execution.sandbox.launcher import SandboxedCommand
 from engine.protocol.wire import JsonObject, Wire
 from engine.records import define, frozen
 from engine.tools import specs
 from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput, parse_arguments
 from engine.tools.command_events import CommandEvents
 from engine.tools.command_requests import (
-    COMMAND_REJECTED,
-    approve_command,
-    check_sandbox_permissions,
     command_argv,
     command_folder,
     command_parameters,
     whole_number,
 )
 from engine.tools.command_texts import shell_command_content, shell_command_text
+from engine.tools.orchestrator import Attempted, CommandRequest, Rejected, run_orchestrated
+from engine.tools.overrides import check_override
 from engine.tools.patches import intercept
 
 __all__ = ["ShellCommand"]
@@ -47,6 +48,7 @@ class ShellCommandArguments(Wire):
     sandbox_permissions: str | None = None
     justification: str | None = None
     prefix_rule: tuple[str, ...] | None = None
+    additional_permissions: JsonObject | None = None
 
 
 @frozen(eq=False)
@@ -55,6 +57,7 @@ class ShellCommand:
 
     login: bool = True
     offered: bool = True
+    additional: bool = False
     name: str = "shell_command"
     namespace: None = None
     kind: Literal["function"] = "function"
@@ -69,7 +72,7 @@ class ShellCommand:
         if not self.offered:
             return None
         properties: dict[str, JsonObject] = {
-            **command_parameters(self.login),
+            **command_parameters(self.login, self.additional),
             "command": specs.string("The shell script to run."),
             "timeout_ms": specs.number("After how many milliseconds to kill the command. Defaults to 10000."),
         }
@@ -78,54 +81,72 @@ class ShellCommand:
     async def call(self, invocation: ToolInvocation) -> ToolOutput:
         """Runs the command to its end. Being cancelled kills it."""
         context, call_id = invocation.context, invocation.call_id
-        context.check_enforcement()
         arguments = parse_arguments(invocation, ShellCommandArguments)
-        check_sandbox_permissions(arguments.sandbox_permissions)
         given = arguments.timeout if arguments.timeout_ms is None else arguments.timeout_ms
         timeout = whole_number("timeout_ms", given, DEFAULT_TIMEOUT_MS)
         argv = command_argv(context, context.shell, arguments.command, arguments.login)
         cwd = command_folder(context, arguments.workdir)
+        override = check_override(
+            context, arguments.sandbox_permissions, arguments.additional_permissions, verb="should not", cwd=cwd
+        )
         patched = await intercept(context, call_id, argv, cwd)
         if patched is not None:
             return ToolOutput(patched.text, patched.success)
+        request = CommandRequest(
+            call_id=call_id,
+            argv=argv,
+            cwd=cwd,
+            env=context.environment,
+            override=override,
+            justification=arguments.justification,
+            prefix_rule=arguments.prefix_rule or (),
+        )
         events = CommandEvents(context, call_id, argv, cwd, "agent")
         events.begin()
-        run = _Run(context, events)
+        runs = _Runs(context, events, timeout)
         try:
-            if not await approve_command(context, call_id, argv, cwd, arguments.justification):
-                run.end_without_result(COMMAND_REJECTED, declined=True)
-                raise ToolError(COMMAND_REJECTED)
-            result = await run.run(timeout)
+            outcome = await run_orchestrated(context, request, runs.run)
+            runs.end(outcome.result)
+        except Rejected as exc:
+            runs.end_without_result(str(exc), declined=True)
+            raise
+        except ProcessError as exc:
+            runs.end_without_result(f"execution error: {exc}")
+            raise ToolError(f"execution error: {exc}") from exc
         finally:
-            run.end_without_result("aborted by user")
+            runs.end_without_result("aborted by user")
+        result = outcome.result
         return ToolOutput(shell_command_text(result, context.truncation), success=result.exit_code == 0)
 
 
 @define(eq=False)
-class _Run:
-    """One run and its events; keeps what was written, for the event of a run that is cut short."""
+class _Runs:
+    """The runs of one call and their events; keeps what was written, for the event of a run that is cut short."""
 
     context: ToolContext
     events: CommandEvents
+    timeout_ms: int
     _began: float = attrs.field(factory=time.perf_counter)
     _written: dict[str, HeadBuffer] = attrs.field(factory=lambda: {"stdout": HeadBuffer(), "stderr": HeadBuffer()})
 
-    async def run(self, timeout_ms: int) -> CommandResult:
-        """Raises `ToolError` if it can't be started or supervised."""
-        events = self.events
-        try:
-            result = await run_command(
-                self.context.supervisor,
-                events.argv,
-                cwd=events.cwd,
-                env=self.context.environment,
-                timeout_ms=timeout_ms,
-                on_output=self._on_output,
-            )
-        except ProcessError as exc:
-            self.end_without_result(f"execution error: {exc}")
-            raise ToolError(f"execution error: {exc}") from exc
-        events.end(
+    async def run(self, command: SandboxedCommand) -> Attempted[CommandResult]:
+        """Runs it to its end. Raises `ProcessError` if it can't be started or supervised."""
+        result = await run_command(
+            self.context.supervisor,
+            command.argv,
+            cwd=self.events.cwd,
+            env=command.env,
+            timeout_ms=self.timeout_ms,
+            on_output=self._on_output,
+            files=command.files,
+        )
+        texts = (result.stdout_text, result.stderr_text, result.aggregated_text)
+        denied = not result.timed_out and is_denial(result.exit_code, *texts, sandboxed=command.sandboxed)
+        return Attempted(result, denied)
+
+    def end(self, result: CommandResult) -> None:
+        """Tells how the last run ended."""
+        self.events.end(
             exit_code=result.exit_code,
             seconds=result.duration_s,
             stdout=result.stdout_text,
@@ -133,7 +154,6 @@ class _Run:
             aggregated=result.aggregated_text,
             shown=shell_command_content(result),
         )
-        return result
 
     def _on_output(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
         self._written[stream].append(data)

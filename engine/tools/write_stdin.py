@@ -66,7 +66,6 @@ class WriteStdin:
     async def call(self, invocation: ToolInvocation) -> ToolOutput:
         """Sends the input and waits."""
         context = invocation.context
-        context.check_enforcement()
         arguments = parse_arguments(invocation, WriteStdinArguments)
         chars = arguments.chars or ""
         limit = output_limit(context, arguments.max_output_tokens)

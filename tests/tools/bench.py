@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,17 +11,22 @@ from typing import TypeVar, cast
 import attrs
 import trio
 
+from engine.exec_policy.in_force import RulesInForce
+from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.shells import Shell, ShellKind
 from engine.execution.supervisor import Supervisor
 from engine.execution.terminals import TerminalManager
+from engine.permissions.view import DiskView
 from engine.protocol.events import EventMsg
 from engine.protocol.ids import ThreadId, TurnId
 from engine.protocol.items import CustomToolCall, FunctionCall
+from engine.protocol.profiles import DisabledProfile, PermissionProfile
 from engine.protocol.settings import ApprovalPolicy, TruncationPolicy
 from engine.tools.apply_patch import TurnDiffTracker
 from engine.tools.approvals import ApprovalRequest, Approver, Decision
-from engine.tools.base import Enforcement, ToolContext, ToolHandler, ToolOutput
+from engine.tools.base import ToolContext, ToolHandler, ToolOutput
 from engine.tools.registry import ToolRegistry, dispatch
+from engine.tools.turn_permissions import SessionApprovals, TurnPermissions
 
 E = TypeVar("E")
 
@@ -43,7 +49,7 @@ class Approvals:
         return self.decision
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Bench:
     """One turn. `events` are those of the turn (dropped once `open` is False), `later` those that may outlive it."""
 
@@ -54,17 +60,25 @@ class Bench:
     approvals: Approvals = attrs.field(factory=Approvals)
     events: list[EventMsg] = attrs.field(factory=list)
     later: list[EventMsg] = attrs.field(factory=list)
+    told: list[str] = attrs.field(factory=list)
     open: bool = True
     interrupts: int = 0
     _news: trio.Event = attrs.field(factory=trio.Event)
     _context: ToolContext | None = None
+
+    @functools.cached_property
+    def session(self) -> SessionApprovals:
+        """What the user agreed to; the home of its rules is beside the folder of the turn."""
+        home = str(self.cwd.parent / "home")
+        return SessionApprovals(RulesInForce(home, (home,)))
 
     def turn(
         self,
         *,
         approval_policy: ApprovalPolicy = "never",
         truncation: TruncationPolicy | None = None,
-        refusal: str | None = None,
+        profile: PermissionProfile | None = None,
+        features: Mapping[str, bool] | None = None,
         allow_login_shell: bool = True,
         model_sees_images: bool = True,
         model_sees_original_detail: bool = False,
@@ -76,7 +90,10 @@ class Bench:
             turn_id=TurnId("turn-1"),
             cwd=str(self.cwd),
             truncation=truncation or TruncationPolicy("tokens", 10_000),
-            enforcement=Enforcement(refusal),
+            permissions=TurnPermissions(profile or DisabledProfile(), str(self.cwd), DiskView(), self.session),
+            sandbox=Sandbox(self.supervisor, environment=self.env),
+            features=features or {},
+            tell_model=self.told.append,
             approval_policy=approval_policy,
             approve=approve or self.approvals,
             environment=self.env,

@@ -49,6 +49,7 @@ async def test_questions_about_commands_and_patches_are_told(still: Bench) -> No
             command=("ls", "-l"),
             cwd="/",
             reason="why",
+            available_decisions=("approved", "abort"),
             parsed_cmd=({"type": "list_files", "cmd": "ls -l", "path": None},),
         ),
         ApplyPatchApprovalRequest("call", "turn-1", NOW_MS, changes={"/a": AddChange("a")}),

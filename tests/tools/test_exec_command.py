@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from engine.permissions.profiles import read_only
 from engine.protocol.events import ExecApprovalRequest, ExecCommandBegin, ExecCommandEnd, ExecCommandOutputDelta
 from engine.protocol.settings import TruncationPolicy
 from engine.protocol.wire import JsonObject
 from engine.tools.approvals import CommandApproval
 from engine.tools.base import ToolOutput
 from engine.tools.exec_command import ExecCommand
+from engine.tools.patch_safety import READ_ONLY
 from tests.execution.processes import is_alive
 
 from .bench import NOW_MS, Bench
@@ -213,7 +215,14 @@ async def test_untrusted_policy_asks_and_a_refusal_is_wrapped(bench: Bench) -> N
     )
     argv = ("/bin/bash", "-c", "touch made")
     assert bench.approvals.asked == [
-        CommandApproval(call_id="call", turn_id="turn-1", command=argv, cwd=str(bench.cwd), reason="to see")
+        CommandApproval(
+            call_id="call",
+            turn_id="turn-1",
+            command=argv,
+            cwd=str(bench.cwd),
+            reason="to see",
+            proposed_amendment=("touch", "made"),
+        )
     ]
     assert [type(event) for event in bench.events] == [ExecApprovalRequest]
     assert not (bench.cwd / "made").exists()
@@ -225,18 +234,24 @@ async def test_untrusted_policy_asks_and_a_refusal_is_wrapped(bench: Bench) -> N
 @pytest.mark.parametrize("policy", ["never", "on-request", "on-failure"])
 async def test_other_policies_run_without_asking(bench: Bench, policy: str) -> None:
     bench.turn(approval_policy=policy)
-    arguments = {"cmd": "true", "login": False, "sandbox_permissions": "require_escalated", "prefix_rule": ["true"]}
+    arguments: dict[str, object] = {"cmd": "true", "login": False, "prefix_rule": ["true"]}
+    if policy == "on-request":
+        arguments["sandbox_permissions"] = "require_escalated"  # of no sandbox
     assert "Process exited with code 0" in text_of(await bench.call(EXEC, arguments))
     assert bench.approvals.asked == []
 
 
-async def test_without_enforcement_nothing_runs_patches_in_scripts_neither(still: Bench) -> None:
-    still.turn(refusal="not in this mode")
+async def test_a_read_only_turn_writes_nothing_by_patches_in_scripts_neither(bench: Bench) -> None:
+    bench.turn(profile=read_only())
     patch = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: a\n+a\n*** End Patch\nEOF\n"
-    for command in ("touch made", patch):
-        assert await still.call(EXEC, {"cmd": command}) == ToolOutput("not in this mode", success=False)
-    assert list(still.cwd.iterdir()) == []
-    assert still.events == []
+    refused = await bench.call(EXEC, {"cmd": patch})
+    assert refused == ToolOutput(READ_ONLY, success=False)
+    assert bench.events == []
+    denied = text_of(await bench.call(EXEC, {"cmd": "touch made", "login": False}))
+    assert "Read-only file system" in denied
+    assert "Wall time: 0.0000 seconds\nProcess exited with code 1\n" in denied
+    assert [end.status for end in bench.of(ExecCommandEnd)] == ["failed"]
+    assert list(bench.cwd.iterdir()) == []
 
 
 @pytest.mark.parametrize(

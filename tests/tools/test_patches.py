@@ -12,6 +12,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.permissions.profiles import read_only
 from engine.protocol.events import ApplyPatchApprovalRequest, ExecCommandBegin, ItemCompleted, ItemStarted
 from engine.protocol.turn_items import AddChange, DeleteChange, FileChange, FileChangeItem, UpdateChange
 from engine.tools import patches
@@ -20,6 +21,7 @@ from engine.tools.apply_patch import apply_patch as really_apply
 from engine.tools.approvals import PatchApproval
 from engine.tools.base import ToolHandler, ToolOutput
 from engine.tools.exec_command import ExecCommand
+from engine.tools.patch_safety import READ_ONLY
 from engine.tools.patches import ApplyPatch
 from engine.tools.shell_command import ShellCommand
 
@@ -133,10 +135,11 @@ async def test_other_environment_is_unknown(still: Bench) -> None:
     assert output == ToolOutput("unknown turn environment id `moon`", success=False)
 
 
-async def test_without_enforcement_nothing_is_written(still: Bench) -> None:
-    still.turn(refusal="not in this mode")
-    assert await still.call(APPLY, ADD) == ToolOutput("not in this mode", success=False)
+async def test_a_read_only_turn_writes_nothing(still: Bench) -> None:
+    still.turn(profile=read_only())
+    assert await still.call(APPLY, ADD) == ToolOutput(READ_ONLY, success=False)
     assert list(still.cwd.iterdir()) == []
+    assert still.events == []
 
 
 # --- in shell calls --------------------------------------------------------------------------------

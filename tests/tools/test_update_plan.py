@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.permissions.profiles import read_only
 from engine.protocol.events import PlanStep, PlanUpdate
 from engine.tools.base import ToolOutput
 from engine.tools.update_plan import UpdatePlan
@@ -42,6 +43,6 @@ async def test_arguments_that_do_not_fit(still: Bench, arguments: str, problem: 
     assert still.events == []
 
 
-async def test_a_plan_runs_nothing_and_needs_no_enforcement(still: Bench) -> None:
-    still.turn(refusal="not in this mode")
+async def test_a_plan_runs_nothing_and_needs_no_permissions(still: Bench) -> None:
+    still.turn(profile=read_only())
     assert (await still.call(PLAN, {"plan": []})).success

