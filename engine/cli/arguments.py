@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.cli.config_arguments import ConfigArguments, parse_config
 from engine.cli.parsing import Parser, Usage, formatter
 from engine.cli.policy_arguments import (
     DoctorArguments,
@@ -22,6 +23,7 @@ from engine.cli.words import first_positional, settle_trace_flag, split_words
 
 __all__ = [
     "Arguments",
+    "ConfigArguments",
     "DoctorArguments",
     "ExecArguments",
     "ExecPolicyCheckArguments",
@@ -66,6 +68,7 @@ class ExecArguments:
     model: str | None = None
     model_provider: str | None = None
     oss: bool = False
+    local_provider: str | None = None
     script: str | None = None
     sandbox: str | None = None
     cd: str | None = None
@@ -82,6 +85,8 @@ class ExecArguments:
     strict_config: bool = False
     color: str = "auto"
     bypass: bool = False
+    worktree: bool = False
+    approve_for_me: bool = False
     thread_source: str | None = None
     cyber_access_program: str | None = None
     trace_startup: str | None = None
@@ -93,7 +98,8 @@ class ExecArguments:
 
 
 Arguments = (
-    ExecArguments
+    ConfigArguments
+    | ExecArguments
     | SandboxArguments
     | DoctorArguments
     | ExecPolicyCheckArguments
@@ -136,6 +142,7 @@ def _shared_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a provider of `[model_providers]`, `openai`, `ollama`, `lmstudio` or `scripted`",
     )
+    model.add_argument("--local-provider", metavar="NAME", help="with --oss: `ollama` or `lmstudio`")
     model.add_argument(
         "--oss", action="store_true", help="use the local provider that `oss_provider` names (default: ollama)"
     )
@@ -215,7 +222,14 @@ def _exec_parser() -> Parser:
         metavar="DIR",
         help="another folder that may be written (repeatable)",
     )
-    turn.add_argument("-p", "--profile", metavar="NAME", help="use `[profiles.NAME]` of config.toml")
+    turn.add_argument(
+        "-p",
+        "--profile",
+        metavar="NAME",
+        help="use NAME.config.toml of the home folder, or else `[profiles.NAME]` of config.toml",
+    )
+    turn.add_argument("--worktree", action="store_true", help=argparse.SUPPRESS)  # refused with a reason
+    turn.add_argument("--approve-for-me", action="store_true", help=argparse.SUPPRESS)  # refused with a reason
     turn.add_argument(
         "-i",
         "--image",
@@ -266,6 +280,7 @@ MAIN_HELP = """A session engine for coding agents."""
 
 MAIN_EPILOG = """commands:
   exec                      run one turn, or resume a session for another one
+  config                    look at the configuration, change your own file, trust a project
   sandbox                   run a command under a policy, or say what a policy allows
   doctor                    what this machine can enforce, and how to get more
   execpolicy check          tell what rules files say of a command
@@ -317,6 +332,8 @@ def parse(words: Sequence[str]) -> Arguments:
     words = list(words)
     if words[:1] == ["exec"]:
         return _parse_exec(words[1:])
+    if words[:1] == ["config"]:
+        return parse_config(words[1:])
     if words[:1] == ["sandbox"]:
         return parse_sandbox(words[1:])
     if words[:1] == ["doctor"]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from engine.cli.arguments import (
+    ConfigArguments,
     DoctorArguments,
     ExecArguments,
     ExecPolicyCheckArguments,
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from engine.cli.serve_scripted import serve_scripted
 
             return serve_scripted(arguments)
+        case ConfigArguments():
+            from engine.cli.config import run_config
+
+            return run_config(arguments)
         case SandboxArguments():
             from engine.cli.sandbox import run_sandbox
 

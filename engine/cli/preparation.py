@@ -15,6 +15,7 @@ from engine.cli.prompt import PromptError, plan_prompt
 from engine.config.loading import find_home, load_config
 from engine.config.overrides import parse_override
 from engine.config.permissions import PermissionOverrides
+from engine.config.providers import check_oss_provider
 from engine.errors import ConfigError, EngineError
 from engine.protocol.inputs import LocalImageInput, TextInput, UserInput
 from engine.protocol.profiles import SandboxMode
@@ -75,6 +76,7 @@ def prepare(
     """Makes the plan; `say` gets lines for stderr as they are due. Raises `Refused`."""
     if arguments.subcommand in ("fork", "review"):
         raise Refused(f"Error: {NOT_BUILT.format(command=arguments.subcommand)}")
+    _refuse_what_is_not_built(arguments)
     if arguments.cyber_access_program is not None:
         say("warning: --cyber-access-program has no effect in this engine")
     home, started_in, cwd = _folders(arguments, environment)
@@ -90,7 +92,7 @@ def prepare(
     permissions = PermissionOverrides(sandbox=cast("SandboxMode | None", sandbox))
     config = _load(arguments, home, cwd, overrides, session, permissions, environment)
     if arguments.oss and arguments.model_provider is None:
-        local = config.oss_provider or DEFAULT_OSS_PROVIDER
+        local = arguments.local_provider or config.oss_provider or DEFAULT_OSS_PROVIDER
         session["model_provider"] = local
         session["model"] = arguments.model or config.model or OSS_MODELS.get(local)
         config = _load(arguments, home, cwd, overrides, session, permissions, environment)
@@ -146,8 +148,6 @@ def _below(base: str, name: str) -> str:
 
 def _overrides(arguments: ExecArguments, started_in: str) -> tuple[tuple[str, object], ...]:
     made: list[tuple[str, object]] = []
-    if arguments.profile is not None:
-        made.append(("profile", arguments.profile))
     try:
         made += map(parse_override, arguments.overrides)
     except ConfigError as exc:
@@ -157,9 +157,29 @@ def _overrides(arguments: ExecArguments, started_in: str) -> tuple[tuple[str, ob
     return tuple(made)
 
 
+def _refuse_what_is_not_built(arguments: ExecArguments) -> None:
+    if arguments.worktree:
+        raise Refused(
+            "Error: --worktree is not supported yet by this engine; make a worktree with `git worktree add DIR` and "
+            "pass it with --cd DIR"
+        )
+    if arguments.approve_for_me:
+        raise Refused(
+            "Error: --approve-for-me is not supported yet by this engine: there is no automatic review. Without it "
+            "what needs approval is refused; --sandbox workspace-write lets commands write in the workspace"
+        )
+
+
 def _provider_flag(arguments: ExecArguments) -> str | None:
     if arguments.oss and arguments.model_provider is not None:
         raise Refused("Error: --oss and --model-provider both choose a provider; give one of them")
+    if arguments.local_provider is not None:
+        if not arguments.oss:
+            raise Refused("Error: --local-provider says which local provider --oss means; add --oss")
+        try:
+            check_oss_provider(arguments.local_provider)
+        except ConfigError as exc:
+            raise Refused(f"Error: {exc.message}") from exc
     return arguments.model_provider
 
 
@@ -180,6 +200,7 @@ def _load(
             session=session,
             env=environment,
             ignore_user_file=arguments.ignore_user_config,
+            profile=arguments.profile,
             strict=arguments.strict_config,
             permissions=permissions,
         )

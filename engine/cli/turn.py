@@ -96,6 +96,7 @@ class _Run:
             config=dict(plan.overrides),
             ignore_user_config=plan.arguments.ignore_user_config,
             strict_config=plan.arguments.strict_config,
+            config_profile=plan.arguments.profile,
             api_key=os.environ.get("CODEX_API_KEY") or None,
         ) as engine:
             self.trace.add("open engine", began, time.perf_counter())

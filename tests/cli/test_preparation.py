@@ -115,6 +115,26 @@ def test_oss_takes_the_configured_provider(place: Place) -> None:
     assert "give one of them" in place.refusal("--oss", "--model-provider", "openai", "go")
 
 
+def test_a_local_provider_that_is_named(place: Place) -> None:
+    (place.home / "config.toml").write_text('oss_provider = "lmstudio"\n')
+    assert place.plan("--oss", "--local-provider", "ollama", "go").provider == "ollama"
+    assert "add --oss" in place.refusal("--local-provider", "ollama", "go")
+    assert "Must be one of: lmstudio, ollama" in place.refusal("--oss", "--local-provider", "vllm", "go")
+
+
+@pytest.mark.parametrize("flag", ["--worktree", "--approve-for-me"])
+def test_flags_of_the_other_program_that_are_not_built(place: Place, flag: str) -> None:
+    assert place.refusal(flag, "go").startswith(f"Error: {flag} is not supported yet by this engine")
+
+
+def test_a_profile_is_a_file_or_a_table(place: Place) -> None:
+    (place.home / "config.toml").write_text("[profiles.old]\nmodel = 'table'\n")
+    (place.home / "work.config.toml").write_text("model = 'file'\n")
+    assert place.plan("-p", "old", "go").config.model == "table"
+    assert place.plan("-p", "work", "go").config.model == "file"
+    assert "config profile `none` not found" in place.refusal("-p", "none", "go")
+
+
 def test_a_script_is_for_the_scripted_provider(place: Place) -> None:
     plan = place.plan("--model-provider", "scripted", "--script", "s.toml", "go")
     assert plan.config.provider.script == str(place.project / "s.toml")

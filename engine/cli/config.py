@@ -1,0 +1,174 @@
+"""`engine config`: look at the configuration of a directory, and change the user's own file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+
+from engine.cli.config_arguments import ConfigArguments
+from engine.config.editing import ConfigEdit
+from engine.config.key_paths import KeyPathError, format_key_path, parse_key_path
+from engine.config.layers import Layer, LayerStack
+from engine.config.loading import check_layers, find_home, load_config
+from engine.config.overrides import parse_override
+from engine.config.sightings import Sightings
+from engine.config.sources import SYSTEM_FOLDER, Sources, read_layers
+from engine.config.writing import trust_edit, write_config
+from engine.errors import ConfigError, EngineError
+from engine.permissions.view import DiskView
+
+__all__ = ["run_config"]
+
+
+def run_config(
+    arguments: ConfigArguments, *, environment: Mapping[str, str] | None = None, system_folder: str = SYSTEM_FOLDER
+) -> int:
+    """Does what the words say and prints the answer; the exit code. Errors are one line on stderr."""
+    try:
+        return _Configured(arguments, os.environ if environment is None else environment, system_folder).run()
+    except (EngineError, KeyPathError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+
+
+class _Configured:
+    def __init__(self, arguments: ConfigArguments, environment: Mapping[str, str], system_folder: str) -> None:
+        self.arguments = arguments
+        self.environment = environment
+        self.system_folder = system_folder
+        self.home = str(find_home(environment))
+        self.cwd = os.path.realpath(os.path.join(os.getcwd(), arguments.cd or ""))
+        if not os.path.isdir(self.cwd):
+            raise EngineError(f"the directory {self.cwd} does not exist")
+        self.overrides = tuple(map(parse_override, arguments.overrides))
+
+    def run(self) -> int:
+        key, value = self.arguments.key, self.arguments.value
+        match self.arguments.action:
+            case "get":
+                return self.get(key or "")
+            case "list":
+                return self.list()
+            case "check":
+                return self.check()
+            case "set":
+                return self.write(ConfigEdit(key or "", parse_override(f"value={value}")[1]))
+            case "unset":
+                return self.write(ConfigEdit(key or "", None))
+            case "trust":
+                return self.trust(key)
+
+    def sources(self, cwd: str | None) -> Sources:
+        view = DiskView(self.environment)
+        return Sources(
+            home=self.home,
+            cwd=cwd,
+            user_home=view.home,
+            view=view,
+            system_folder=self.system_folder,
+            overrides=self.overrides,
+            profile=self.arguments.profile,
+        )
+
+    def stack(self) -> LayerStack:
+        """All layers that count in the directory, checked."""
+        stack = read_layers(self.sources(self.cwd), Sightings()).stack
+        check_layers(stack)
+        return stack
+
+    def get(self, key: str) -> int:
+        path = parse_key_path(key)
+        stack = self.stack()
+        value = stack.get(*path)
+        if value is None:
+            print(f"`{format_key_path(path)}` is not set", file=sys.stderr)
+            return 1
+        print(json.dumps(value, ensure_ascii=False, default=str) if self.arguments.json else shown(value))
+        return 0
+
+    def list(self) -> int:
+        stack = self.stack()
+        if self.arguments.json:
+            print(json.dumps(stack.table, ensure_ascii=False, indent=2, default=str))
+            return 0
+        for path, value in leaves(stack.table):
+            line = f"{format_key_path(path)} = {shown(value)}"
+            holder = stack.holder(path) if self.arguments.origins else None
+            print(line if holder is None else f"{line}  # {origin(holder)}")
+        for layer in stack.everything:
+            if layer.disabled is not None and self.arguments.origins:
+                print(f"# {layer.folder} takes no part: {layer.disabled}")
+        return 0
+
+    def check(self) -> int:
+        config = load_config(
+            self.home,
+            cwd=self.cwd,
+            overrides=self.overrides,
+            env=self.environment,
+            profile=self.arguments.profile,
+            system_folder=self.system_folder,
+        )
+        _ = config.provider
+        for layer in config.layers:
+            if layer.file is not None or layer.folder is not None:
+                state = "" if layer.disabled is None else f" takes no part: {layer.disabled}"
+                print(f"{layer.name}: {layer.path}{state}")
+        for summary, details in config.deprecations:
+            print(f"deprecated: {summary}{f' {details}' if details else ''}")
+        for text in config.warnings:
+            print(f"warning: {text}")
+        for thing in config.unsupported:
+            if not thing.announced:
+                print(f"without effect in this engine: {thing.thing}")
+        for key in config.unknown_keys:
+            print(f"unknown key: {key}")
+        return 0
+
+    def write(self, *edits: ConfigEdit) -> int:
+        written = write_config(self.sources(None), edits)
+        print(written.path)
+        if written.overridden is not None:
+            hidden = written.overridden
+            print(f"warning: {hidden.message}; in effect is {shown(hidden.effective)}", file=sys.stderr)
+        return 0
+
+    def trust(self, directory: str | None) -> int:
+        place = os.path.realpath(os.path.join(self.cwd, directory or ""))
+        if not os.path.isdir(place):
+            raise ConfigError(f"{place} is no directory")
+        return self.write(trust_edit(place, "untrusted" if self.arguments.untrusted else "trusted"))
+
+
+def origin(layer: Layer) -> str:
+    """A layer for people."""
+    return layer.where if layer.path is None else f"{layer.name}: {layer.path}"
+
+
+def leaves(table: Mapping[str, object], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every value that is no table, and empty tables, with their paths."""
+    for key, value in table.items():
+        path = (*above, key)
+        if isinstance(value, dict) and value:
+            yield from leaves(value, path)
+        else:
+            yield path, value
+
+
+def shown(value: object) -> str:
+    """A value as TOML writes it on one line; nothing for None."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case dict():
+            inner = ", ".join(f"{format_key_path((key,))} = {shown(part)}" for key, part in value.items())
+            return f"{{ {inner} }}" if inner else "{}"
+        case list():
+            return f"[{', '.join(map(shown, value))}]"
+    return str(value)
