@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from engine.protocol.settings import TokenUsage as TokenUsage
     from engine.runtime import Engine as Engine
     from engine.runtime import open_engine as open_engine
+    from engine.runtime import open_threads as open_threads
     from engine.session.delivery import EventsLost as EventsLost
     from engine.session.delivery import EventStream as EventStream
     from engine.session.environments import EnvironmentSelection as EnvironmentSelection
@@ -73,8 +74,17 @@ if TYPE_CHECKING:
     from engine.session.settings import TurnResult as TurnResult
     from engine.telemetry.trace import Span as Span
     from engine.telemetry.trace import StartupTrace as StartupTrace
+    from engine.thread_store.interface import GitPatch as GitPatch
+    from engine.thread_store.interface import ListThreads as ListThreads
+    from engine.thread_store.interface import MetadataPatch as MetadataPatch
+    from engine.thread_store.interface import SpawnEdge as SpawnEdge
+    from engine.thread_store.interface import StoredHistory as StoredHistory
+    from engine.thread_store.interface import StoredThread as StoredThread
+    from engine.thread_store.interface import ThreadPage as ThreadPage
+    from engine.thread_store.interface import ThreadQuery as ThreadQuery
     from engine.thread_store.interface import ThreadStore as ThreadStore
     from engine.thread_store.memory import InMemoryThreadStore as InMemoryThreadStore
+    from engine.thread_store.threads import Threads as Threads
     from engine.tools.approvals import ApprovalRequest as ApprovalRequest
     from engine.tools.approvals import Approver as Approver
     from engine.tools.approvals import CommandApproval as CommandApproval
@@ -101,14 +111,17 @@ _HOMES = {
     "engine.protocol.inputs": "ImageInput LocalImageInput TextInput",
     "engine.protocol.items": "InputImage InputText",
     "engine.protocol.settings": "CollaborationMode CollaborationSettings TokenUsage",
-    "engine.runtime": "Engine open_engine",
+    "engine.runtime": "Engine open_engine open_threads",
     "engine.session.delivery": "EventStream EventsLost",
     "engine.session.environments": "EnvironmentSelection RemoteEnvironment",
     "engine.session.session": "Session Turn",
     "engine.session.settings": "SessionSettings SettingsUpdate TurnResult",
     "engine.telemetry.trace": "Span StartupTrace",
-    "engine.thread_store.interface": "ThreadStore",
+    "engine.thread_store.interface": (
+        "GitPatch ListThreads MetadataPatch SpawnEdge StoredHistory StoredThread ThreadPage ThreadQuery ThreadStore"
+    ),
     "engine.thread_store.memory": "InMemoryThreadStore",
+    "engine.thread_store.threads": "Threads",
     "engine.tools.approvals": ("ApprovalRequest Approver CommandApproval Decision PatchApproval ToolApproval refuse"),
     "engine.tools.functions": "Tool tool",
 }

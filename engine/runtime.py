@@ -23,14 +23,12 @@ from engine.config.cache import Configurations
 from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
 from engine.errors import StoreError
-from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
 from engine.models.opening import ModelPool
-from engine.protocol.ids import ThreadId
+from engine.protocol.ids import ThreadId, TurnId
 from engine.records import define
 from engine.session.core import SessionCore
-from engine.session.environments import Environment, EnvironmentManager
 from engine.session.services import Services
 from engine.session.session import Session
 from engine.session.settings import SessionSettings, SettingsUpdate
@@ -40,6 +38,7 @@ from engine.session.ward import collapse
 from engine.thread_store.installation import resolve_installation_id
 from engine.thread_store.interface import ThreadQuery
 from engine.thread_store.local import open_local_store
+from engine.thread_store.threads import Threads, snapshot_of
 from engine.tools.approvals import Approver, refuse
 from engine.tools.functions import Tool
 
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from engine.models.base import Model
     from engine.thread_store.interface import ThreadStore
 
-__all__ = ["Engine", "open_engine"]
+__all__ = ["Engine", "open_engine", "open_threads"]
 
 logger = logging.getLogger("engine")
 
@@ -137,6 +136,44 @@ class Engine:
             )
         )
 
+    @trio.lowlevel.enable_ki_protection
+    async def fork_session(
+        self,
+        thread: ThreadId | str | PathLike[str] | Literal["last"],
+        update: SettingsUpdate | None = None,
+        *,
+        before: int | Literal["interrupted"] = "interrupted",
+        through: TurnId | str | None = None,
+        settings: SessionSettings | None = None,
+        any_cwd: bool = False,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> Session:
+        """Goes on with a copy of a stored thread, under a new id; the thread itself stays as it is, also if it runs.
+
+        - `before`: `"interrupted"` copies everything, and a turn that has not ended as an interrupted one; a number,
+          what comes before the n-th user message (0-based, without those that were rolled back)
+        - `through`: the id of a turn; copies everything up to its end, whatever `before` says
+
+        Everything else is as for `resume_session`. Raises as `start_session`; then no copy is left.
+        """
+        return await self._start(
+            StartRequest(
+                settings=settings or SessionSettings(),
+                update=update,
+                thread=_thread(thread),
+                any_cwd=any_cwd,
+                snapshot=snapshot_of(before, through),
+                functions=tuple(tools),
+                approve=approve,
+            )
+        )
+
+    @property
+    def threads(self) -> Threads:
+        """The stored threads: list, read, rename, archive, delete, page their turns. They need not run."""
+        return Threads._of(self._services.store, self._active_turn)
+
     async def find_thread(
         self,
         *,
@@ -207,6 +244,11 @@ class Engine:
         core.on_finished = self._sessions.discard
         return Session._of(core)
 
+    def _active_turn(self, thread_id: ThreadId) -> str | None:
+        """The turn a thread runs now, if it does."""
+        turns = (core.active for core in self._sessions if core.thread_id == thread_id)
+        return next((turn.id for turn in turns if turn is not None), None)
+
     def _running(self, thread: object) -> Session | None:
         for core in self._sessions:
             if core.thread_id == thread and not core.closing:
@@ -276,7 +318,6 @@ async def open_engine(
     strict_config: bool = False,
     config_profile: str | None = None,
     system_folder: PathLike[str] | str = SYSTEM_FOLDER,
-    environments: Sequence[Environment] = (),
 ) -> AsyncIterator[Engine]:
     """An engine for the length of a block; leaving it ends every session, orderly within `grace` seconds.
 
@@ -289,7 +330,6 @@ async def open_engine(
     - `ignore_user_config`: as if `config.toml` of the home were empty; `strict_config`: unknown keys are errors
     - `config_profile`: a profile of the configuration: `<profile>.config.toml` in the home, else `[profiles.<profile>]`
     - `system_folder`: where an administrator's files stand (`config.toml`, `managed_config.toml`, `requirements.toml`)
-    - `environments`: where commands can run besides this machine, which sessions and turns may select by their ids
 
     Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
     """
@@ -307,9 +347,7 @@ async def open_engine(
     failure: Exception | None = None
     try:
         async with (
-            _services(
-                configurations, EnvironmentManager(environments), store, model, api_key, grace, on_crash
-            ) as services,
+            _services(configurations, store, model, api_key, grace, on_crash) as services,
             trio.open_nursery() as nursery,
         ):
             engine = Engine._make(services, configurations, nursery, GRAPH)
@@ -327,9 +365,19 @@ async def open_engine(
 
 
 @asynccontextmanager
+async def open_threads(*, home: PathLike[str] | str | None = None) -> AsyncIterator[Threads]:
+    """The stored threads of a home for the length of a block, without an engine: no configuration, no processes.
+
+    `home`: the state directory; default `CODEX_HOME`, else `~/.codex`. It need not exist. Engines on the same
+    home, here or in other processes, may run meanwhile. Raises `ConfigError` for a `CODEX_HOME` that is no directory.
+    """
+    async with open_local_store(_home(home, os.environ)) as store:
+        yield Threads._of(store)
+
+
+@asynccontextmanager
 async def _services(
     configurations: Configurations,
-    environments: EnvironmentManager,
     store: ThreadStore | None,
     model: Model | None,
     api_key: str | None,
@@ -360,12 +408,10 @@ async def _services(
             environment=environment,
             store=threads,
             supervisor=supervisor,
-            sandbox=Sandbox(supervisor, environment=environment, protected=(str(folder),)),
             grace=grace,
             config_for=configurations.get,
             model_for=models.get,
             installation_id=_InstallationId(folder).get,
-            environments=environments,
             shell=discover_shell,
             crashed=crashed,
         )

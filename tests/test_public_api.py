@@ -17,16 +17,16 @@ import engine
 # fmt: off
 PUBLIC: Final = [
     "CollaborationMode", "CollaborationSettings", "EnvironmentSelection", "RemoteEnvironment",
-    "ApprovalRequest", "Approver", "CommandApproval", "ConfigEdit", "ConfigError", "ConfigWriteError", "ConfigWritten",
-    "ConflictError", "ContextWindowExceeded", "Decision",
-    "Engine", "EngineClosed", "EngineError", "Event", "EventMsg", "EventStream", "EventsLost",
-    "ImageInput", "InMemoryThreadStore", "InputImage", "InputText", "InvalidRequest", "Layer", "LayerStack",
-    "LocalImageInput",
+    "ApprovalRequest", "Approver", "CommandApproval", "ConfigEdit", "ConfigError", "ConfigWriteError",
+    "ConfigWritten", "ConflictError", "ContextWindowExceeded", "Decision", "Engine", "EngineClosed", "EngineError",
+    "Event", "EventMsg", "EventStream", "EventsLost", "GitPatch", "ImageInput", "InMemoryThreadStore", "InputImage",
+    "InputText", "InvalidRequest", "Layer", "LayerStack", "ListThreads", "LocalImageInput", "MetadataPatch",
     "MissingCredential", "Model", "ModelError", "PatchApproval", "PatchError", "ProcessError", "ProtocolError",
     "ScriptError", "ScriptedModel", "Session", "SessionClosed", "SessionCrashed", "SessionSettings",
-    "SessionStartError", "SettingsUpdate", "Span", "StartupTrace", "StoreError", "StoreUnsupported", "TextInput",
-    "ThreadId", "ThreadNotFound", "ThreadStore", "TokenUsage", "Tool", "ToolApproval", "ToolDefinitionError", "Turn",
-    "TurnFailed", "TurnId", "TurnInterrupted", "TurnResult", "UnknownProvider", "open_engine", "refuse", "tool",
+    "SessionStartError", "SettingsUpdate", "Span", "SpawnEdge", "StartupTrace", "StoreError", "StoreUnsupported",
+    "StoredHistory", "StoredThread", "TextInput", "ThreadId", "ThreadNotFound", "ThreadPage", "ThreadQuery",
+    "ThreadStore", "Threads", "TokenUsage", "Tool", "ToolApproval", "ToolDefinitionError", "Turn", "TurnFailed",
+    "TurnId", "TurnInterrupted", "TurnResult", "UnknownProvider", "open_engine", "open_threads", "refuse", "tool",
 ]
 # fmt: on
 

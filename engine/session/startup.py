@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engine.session.core import SessionCore
     from engine.session.services import Services
     from engine.session.settings import SessionSettings, SettingsUpdate
+    from engine.thread_store.interface import Snapshot
     from engine.thread_store.live_thread import LiveThread
     from engine.thread_store.stored_tail import StoredTail
     from engine.tools.approvals import Approver
@@ -42,12 +43,16 @@ logger = logging.getLogger("engine")
 
 @frozen(kw_only=True)
 class StartRequest:
-    """What a caller asked for: a new session (`thread` is `None`), or a stored thread to go on with."""
+    """What a caller asked for: a new session (`thread` is `None`), or a stored thread to go on with.
+
+    With `snapshot`, it goes on with a fork of that thread.
+    """
 
     settings: SessionSettings
     update: SettingsUpdate | None = None
     thread: ThreadId | Path | Literal["last"] | None = None
     any_cwd: bool = False
+    snapshot: Snapshot | None = None
     functions: Sequence[Tool] = ()
     approve: Approver
 

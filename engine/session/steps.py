@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from pathlib import Path
 
 from engine import __version__
 from engine.errors import ThreadNotFound
 from engine.execution.git_info import read_git_info
 from engine.models.catalogue import find_model
 from engine.models.identity import originator
-from engine.models.personality import base_instructions
 from engine.permissions.view import DiskView
 from engine.protocol.events import DeprecationNotice, SessionConfigured, Warning
-from engine.protocol.ids import SessionId, ThreadId, new_thread_id, parse_thread_id
+from engine.protocol.ids import SessionId, new_thread_id, parse_thread_id
 from engine.protocol.rollout_items import BaseInstructions, SessionMeta
 from engine.rollout.lines import format_timestamp
 from engine.rollout.policy import PersistenceMode
 from engine.session.configuration import SessionConfiguration, permission_overrides
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
+from engine.session.fork import fork_in_memory, fork_stored, stored_at
 from engine.session.from_memory import items_from_memory
 from engine.session.resume import count_generation, restore
 from engine.session.startup import Start, Step, check_graph
 from engine.thread_store.interface import CreateThread, ResumeThread, ThreadQuery
-from engine.thread_store.stored_tail import StoredTail
 
 __all__ = ["GRAPH"]
 
@@ -52,17 +51,10 @@ async def _configuration(start: Start) -> None:
     services.model_for(
         start.config, start.config.model_provider_id
     )  # an unknown provider fails the start, not the turn
-    configuration = SessionConfiguration.make(
-        start.config,
-        settings,
-        cwd,
-        environments=services.environments,
-        last=None if start.tail is None else start.tail.latest_turn,
-    )
+    configuration = SessionConfiguration.make(start.config, settings, cwd)
     if request.update is not None:
         moved = None if request.update.cwd is None else absolute_folder(request.update.cwd, cwd)
         configuration = configuration.apply(request.update, cwd=moved)
-        configuration = configuration.in_environments(request.update.environments, services.environments)
     start.configuration = configuration
 
 
@@ -74,7 +66,7 @@ def _cwd(start: Start) -> str:
 
 
 async def _stored_thread(start: Start) -> None:
-    """Finds the thread to go on with and reads its end (only on resume)."""
+    """Finds the thread to go on with, or to fork, and reads its end."""
     thread = start.request.thread
     if thread is None:
         return
@@ -108,13 +100,16 @@ async def _thread_persistence(start: Start) -> None:
     assert configuration is not None
     assert model is not None
     mode: PersistenceMode = "extended" if configuration.persistence == "extended" else "limited"
-    if start.tail is not None:
+    forks = start.request.snapshot is not None
+    if start.tail is not None and not forks:
         start.thread_id = start.tail.thread_id
-        params = ResumeThread(thread=_stored_at(start.tail), mode=mode, tail=start.tail)
+        params = ResumeThread(thread=stored_at(start.tail), mode=mode, tail=start.tail)
         start.live = (await start.guard.resume(params)).live
         return
     start.thread_id = new_thread_id()
     if configuration.ephemeral:
+        if forks:
+            await fork_in_memory(start, start.thread_id, mode)
         return
     cwd = configuration.cwd
     meta = SessionMeta(
@@ -131,11 +126,11 @@ async def _thread_persistence(start: Start) -> None:
         base_instructions=BaseInstructions(_instructions(start)),
         memory_mode=None if configuration.config.memories.generate_memories else "disabled",
     )
-    start.live = start.guard.create(CreateThread(meta=meta, mode=mode, git=lambda: read_git_info(cwd)))
-
-
-def _stored_at(tail: StoredTail) -> ThreadId | Path:
-    return tail.thread_id if tail.path is None else Path(tail.path)
+    git = functools.partial(read_git_info, cwd)
+    if forks:
+        await fork_stored(start, meta, mode, git)
+    else:
+        start.live = start.guard.create(CreateThread(meta=meta, mode=mode, git=git))
 
 
 def _instructions(start: Start) -> str:
@@ -145,7 +140,7 @@ def _instructions(start: Start) -> str:
         return start.configuration.instructions
     if start.tail is not None and start.tail.meta.base_instructions is not None:
         return start.tail.meta.base_instructions.text
-    return base_instructions(start.model, start.configuration.personality)
+    return start.model.base_instructions
 
 
 async def _session(start: Start) -> None:
@@ -177,7 +172,7 @@ async def _session(start: Start) -> None:
         hub.emit("", Warning(text))
     if configuration.approval_policy == "on-failure":
         hub.emit("", Warning(ON_FAILURE_DEPRECATED))
-    if previous is not None and previous != model.slug:
+    if previous is not None and previous != model.slug and start.request.snapshot is None:
         hub.emit("auto-compact-0", Warning(MODEL_CHANGED.format(previous=previous, current=model.slug)))
     if start.live is not None:
         start.live.on_lost(lambda: items_from_memory(core))

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +58,7 @@ from engine.thread_store.locks import RolloutLock, RolloutLocks
 from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.rollout_file import PART_SUFFIX
 
-__all__ = ["Fork", "Section", "first_line", "interruption", "is_copied", "kept_line", "section"]
+__all__ = ["Fork", "Section", "first_line", "forked_items", "interruption", "is_copied", "kept_line", "section"]
 
 BREATH: Final = 0.0005  # seconds given to others after each block
 _LIFE = TURN_STARTED | TURN_COMPLETE | TURN_ABORTED | ROLLED_BACK | USER_ITEM | ASSISTANT_ITEM
@@ -188,14 +188,17 @@ class Fork:
         """Writes the file. Raises `ThreadNotFound`, `InvalidRequest`, `StoreError`; then nothing is left of it."""
         self.path = path
         self._files = files
+        opened = RolloutBytes(source)
         try:
-            self._write(locks, RolloutBytes(source), params, stamp, durable)
+            self._write(locks, opened, params, stamp, durable)
         except OSError as exc:
             self._remove()
             raise StoreError(f"failed to fork {source} to {path}: {exc}") from exc
         except BaseException:
             self._remove()
             raise
+        finally:
+            opened.close()  # a traceback that nobody looks at may hold it for long
         with self._mutex:
             self.done = True
             given_up = self._given_up
@@ -267,6 +270,16 @@ class Fork:
                 self._files.remove_directory(folder)
             except OSError:
                 break  # somebody else has put something there
+
+
+def forked_items(items: Sequence[RolloutItem], snapshot: Snapshot, mode: PersistenceMode) -> list[RolloutItem]:
+    """What a fork keeps of a source whose items are all there. Raises `InvalidRequest`."""
+    kept = section(list(items), snapshot, size=len(items))
+    copied = [item for item in items[kept.start : kept.end] if is_copied(item, mode)]
+    if kept.interrupted:
+        assert isinstance(snapshot, Interrupted)
+        copied += interruption(kept, snapshot)
+    return copied
 
 
 def interruption(kept: Section, snapshot: Interrupted) -> list[RolloutItem]:

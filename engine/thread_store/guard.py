@@ -10,7 +10,7 @@ import trio
 from engine.errors import InvalidRequest, StoreError
 
 if TYPE_CHECKING:
-    from engine.thread_store.interface import CreateThread, ResumedThread, ResumeThread, ThreadStore
+    from engine.thread_store.interface import CreateThread, ForkThread, ResumedThread, ResumeThread, ThreadStore
     from engine.thread_store.live_thread import LiveThread
 
 __all__ = ["LiveThreadGuard"]
@@ -54,6 +54,13 @@ class LiveThreadGuard:
         resumed = await self._store.resume(params)
         self.live = resumed.live
         return resumed
+
+    @trio.lowlevel.enable_ki_protection
+    async def fork(self, params: ForkThread) -> LiveThread:
+        """Forks a thread and owns the fork. Raises as `ThreadStore.fork`; being cancelled leaves nothing behind."""
+        self._need_none()
+        self.live = await self._store.fork(params)
+        return self.live
 
     def commit(self) -> None:
         """The start has succeeded: shut the thread down at the end instead of discarding it."""

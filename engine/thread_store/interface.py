@@ -404,3 +404,10 @@ class ThreadStore(Protocol):
 
     async def spawned(self, parent: ThreadId) -> tuple[SpawnEdge, ...]:
         """The edges to the threads that a thread spawned itself, by child id."""
+
+    @property
+    def indexing(self) -> IndexProgress | None:
+        """How far the index is with the threads; `None` for a store that needs none."""
+
+    async def reindex(self) -> IndexProgress | None:
+        """Looks at every thread that has changed since the index did, and waits for it. Cancelling stops waiting."""

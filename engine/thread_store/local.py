@@ -46,6 +46,8 @@ from engine.thread_store.stored_tail import RolloutFileTail, StoredTail
 
 __all__ = ["LocalThreadStore", "open_local_store"]
 
+Thread = ThreadId | Path
+
 
 @final
 class LocalThreadStore(LocalThreads):
@@ -193,12 +195,17 @@ class LocalThreadStore(LocalThreads):
 
     async def load_tail(self, thread: ThreadId | Path) -> StoredTail:
         """See `ThreadStore.load_tail`."""
-        if not isinstance(thread, Path):
-            thread = parse_thread_id(thread)
-            live = self._live.get(thread)
-            if live is not None and live.rollout_path is not None:
-                return await self._hop(_live_tail, Path(live.rollout_path), thread)
-        return await self._hop(_tail, self.home, thread)
+        reading = _TailReading()
+        try:
+            if not isinstance(thread, Path):
+                thread = parse_thread_id(thread)
+                live = self._live.get(thread)
+                if live is not None and live.rollout_path is not None:
+                    return await self._hop(reading.read, _live_tail, Path(live.rollout_path), thread)
+            return await self._hop(reading.read, _tail, self.home, thread)
+        except BaseException:
+            reading.give_up()
+            raise
 
     async def count_generation(self, tail: StoredTail) -> int:
         """See `ThreadStore.count_generation`."""
@@ -308,11 +315,11 @@ def _tail(home: Path, thread: ThreadId | Path) -> RolloutFileTail:
     return RolloutFileTail(_path(home, thread))
 
 
-def _live_tail(path: Path, thread_id: ThreadId) -> RolloutFileTail:
+def _live_tail(path: Path, thread_id: Thread) -> RolloutFileTail:
     try:
         return RolloutFileTail(path)
     except ThreadNotFound as exc:
-        raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id) from exc
+        raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=str(thread_id)) from exc
 
 
 def _load(home: Path, thread: ThreadId | Path) -> StoredHistory:
@@ -324,6 +331,31 @@ def _load_live(path: Path, thread_id: ThreadId) -> StoredHistory:
         return load_rollout(path)
     except ThreadNotFound as exc:
         raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id) from exc
+
+
+@attrs.define(eq=False)
+class _TailReading:
+    """A tail that is being read, in a worker thread that may outlive whoever waits for it, and the Trio run with it."""
+
+    tail: RolloutFileTail | None = None
+    _given_up: bool = False
+    _mutex: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def read(self, read: Callable[[Path, Thread], RolloutFileTail], place: Path, thread: Thread) -> RolloutFileTail:
+        """What `read` gives for a thread. Raises what it raises."""
+        tail = read(place, thread)
+        with self._mutex:
+            self.tail = tail
+            if self._given_up:
+                tail.close()
+        return tail
+
+    def give_up(self) -> None:
+        """Nobody waits any more: closes the tail, also one that is read only later."""
+        with self._mutex:
+            self._given_up = True
+            if self.tail is not None:
+                self.tail.close()
 
 
 @attrs.define(eq=False)

@@ -39,6 +39,7 @@ from engine.thread_store.finding import (
     stored_thread,
 )
 from engine.thread_store.interface import (
+    IndexProgress,
     ListThreads,
     MetadataPatch,
     SpawnEdge,
@@ -101,6 +102,15 @@ class LocalThreads:
     async def spawned(self, parent: ThreadId) -> tuple[SpawnEdge, ...]:
         """See `ThreadStore.spawned`."""
         return tuple(await self._children([parse_thread_id(parent)]))
+
+    @property
+    def indexing(self) -> IndexProgress | None:
+        """See `ThreadStore.indexing`."""
+        return None if self.index is None else self.index.progress
+
+    async def reindex(self) -> IndexProgress | None:
+        """See `ThreadStore.reindex`."""
+        return None if self.index is None else await self.index.sweep()
 
     async def _children(self, parents: Sequence[ThreadId]) -> list[SpawnEdge]:
         edges = None if self.index is None else await self.index.children(parents)

@@ -16,11 +16,10 @@ from engine.protocol.ids import ThreadId, parse_thread_id
 from engine.protocol.rollout_items import Compacted, RolloutItem, SessionMeta
 from engine.rollout.policy import is_known
 from engine.thread_store.changes import archived_thread, not_found
-from engine.thread_store.forking import interruption, is_copied, section
+from engine.thread_store.forking import forked_items
 from engine.thread_store.interface import (
     CreateThread,
     ForkThread,
-    Interrupted,
     ResumedThread,
     ResumeThread,
     StoredHistory,
@@ -91,7 +90,7 @@ class InMemoryThreadStore(MemoryThreads):
             await live.persist()
             self._need_free(meta.id)
         history = self._history(source)
-        copied = _forked(history.items, params)
+        copied = forked_items(history.items, params.snapshot, params.mode)
         if self.failure is not None:
             raise StoreError(str(self.failure)) from self.failure
         create = CreateThread(
@@ -175,16 +174,6 @@ class InMemoryThreadStore(MemoryThreads):
 
     def _erase(self, thread_id: ThreadId) -> None:
         self._threads.pop(thread_id, None)
-
-
-def _forked(items: Sequence[RolloutItem], params: ForkThread) -> list[RolloutItem]:
-    """What a fork keeps of its source."""
-    kept = section(list(items), params.snapshot, size=len(items))
-    copied = [item for item in items[kept.start : kept.end] if is_copied(item, params.mode)]
-    if kept.interrupted:
-        assert isinstance(params.snapshot, Interrupted)
-        copied += interruption(kept, params.snapshot)
-    return copied
 
 
 def _meta(items: Sequence[RolloutItem]) -> SessionMeta:

@@ -15,6 +15,7 @@ from engine.records import define
 from engine.thread_store.changes import apply_patch, check_patch, meta_line, not_found
 from engine.thread_store.facts import Facts, edge_of
 from engine.thread_store.interface import (
+    IndexProgress,
     ListThreads,
     MetadataPatch,
     SpawnEdge,
@@ -131,6 +132,16 @@ class MemoryThreads:
             raise ConflictError(f"thread {thread_id} is running; close it before it is deleted")
         if self._threads.pop(thread_id, None) is None:
             raise not_found(thread_id)
+
+    @property
+    def indexing(self) -> IndexProgress | None:
+        """See `ThreadStore.indexing`."""
+        return None
+
+    async def reindex(self) -> IndexProgress | None:
+        """See `ThreadStore.reindex`."""
+        await self._count("reindex")
+        return None
 
     # --- inside ------------------------------------------------------------------------------------
 

@@ -40,8 +40,13 @@ class RolloutBytes:
         self.size = found.st_size
 
     def __del__(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
+        self.close()
+
+    def close(self) -> None:
+        """Gives the handle back; nothing can be read any more. For who knows that nobody else reads. Idempotent."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
     def read(self, start: int, end: int) -> bytes:
         """See `ByteSource`. Raises `StoreError`, also where the file was cut since it was opened."""

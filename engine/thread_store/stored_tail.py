@@ -67,6 +67,9 @@ class StoredTail(Protocol):
     def reconstruct(self, policy: TruncationPolicy) -> Reconstruction:
         """History and reference context (rollout.md 5), once. Blocks. Raises `StoreError`."""
 
+    def count_from(self, generation: int) -> None:
+        """The thread counts its compactions anew, from `generation` on: it is a fork."""
+
     def close(self) -> None:
         """Lets go of what the tail holds open; `reconstruct` and counting may not work afterwards. Idempotent."""
 
@@ -141,6 +144,11 @@ class RolloutFileTail:
         self._replayed = True
         self._let_go_of_file()
         return made
+
+    def count_from(self, generation: int) -> None:
+        """See `StoredTail`."""
+        self.generation = generation
+        self._let_go_of_file()
 
     def close(self) -> None:
         """See `StoredTail`. A history that is in memory stays."""
@@ -224,6 +232,10 @@ class LoadedTail:
     def reconstruct(self, policy: TruncationPolicy) -> Reconstruction:
         """See `StoredTail`."""
         return reconstruct(self._history.items, policy)
+
+    def count_from(self, generation: int) -> None:
+        """See `StoredTail`."""
+        self.generation = generation
 
     def close(self) -> None:
         """See `StoredTail`."""

@@ -120,6 +120,11 @@ KINDS = (
     Kind("ephemeral", lambda opened, stored: opened.start_session(stored.settings(ephemeral=True))),
     Kind("resumed", lambda opened, stored: opened.resume_session(stored.thread, settings=stored.settings())),
     Kind("last", lambda opened, stored: opened.resume_session("last", settings=stored.settings())),
+    Kind(
+        "forked",
+        lambda opened, stored: opened.fork_session(stored.thread, settings=stored.settings()),
+        writes=True,
+    ),
     Kind("writing", _new, spread(WRITING), writes=True),
     Kind("swift", lambda opened, stored: opened.start_session(stored.settings()), GRAPH),
     Kind("swift writing", lambda opened, stored: opened.start_session(stored.settings()), WRITING, writes=True),
