@@ -23,12 +23,14 @@ from engine.config.cache import Configurations
 from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
 from engine.errors import StoreError
+from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
 from engine.models.opening import ModelPool
 from engine.protocol.ids import ThreadId, TurnId
 from engine.records import define
 from engine.session.core import SessionCore
+from engine.session.environments import Environment, EnvironmentManager
 from engine.session.services import Services
 from engine.session.session import Session
 from engine.session.settings import SessionSettings, SettingsUpdate
@@ -318,6 +320,7 @@ async def open_engine(
     strict_config: bool = False,
     config_profile: str | None = None,
     system_folder: PathLike[str] | str = SYSTEM_FOLDER,
+    environments: Sequence[Environment] = (),
 ) -> AsyncIterator[Engine]:
     """An engine for the length of a block; leaving it ends every session, orderly within `grace` seconds.
 
@@ -330,6 +333,7 @@ async def open_engine(
     - `ignore_user_config`: as if `config.toml` of the home were empty; `strict_config`: unknown keys are errors
     - `config_profile`: a profile of the configuration: `<profile>.config.toml` in the home, else `[profiles.<profile>]`
     - `system_folder`: where an administrator's files stand (`config.toml`, `managed_config.toml`, `requirements.toml`)
+    - `environments`: where commands can run besides this machine, which sessions and turns may select by their ids
 
     Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
     """
@@ -347,7 +351,9 @@ async def open_engine(
     failure: Exception | None = None
     try:
         async with (
-            _services(configurations, store, model, api_key, grace, on_crash) as services,
+            _services(
+                configurations, EnvironmentManager(environments), store, model, api_key, grace, on_crash
+            ) as services,
             trio.open_nursery() as nursery,
         ):
             engine = Engine._make(services, configurations, nursery, GRAPH)
@@ -378,6 +384,7 @@ async def open_threads(*, home: PathLike[str] | str | None = None) -> AsyncItera
 @asynccontextmanager
 async def _services(
     configurations: Configurations,
+    environments: EnvironmentManager,
     store: ThreadStore | None,
     model: Model | None,
     api_key: str | None,
@@ -408,10 +415,12 @@ async def _services(
             environment=environment,
             store=threads,
             supervisor=supervisor,
+            sandbox=Sandbox(supervisor, environment=environment, protected=(str(folder),)),
             grace=grace,
             config_for=configurations.get,
             model_for=models.get,
             installation_id=_InstallationId(folder).get,
+            environments=environments,
             shell=discover_shell,
             crashed=crashed,
         )

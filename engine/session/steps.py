@@ -11,6 +11,7 @@ from engine.errors import ThreadNotFound
 from engine.execution.git_info import read_git_info
 from engine.models.catalogue import find_model
 from engine.models.identity import originator
+from engine.models.personality import base_instructions
 from engine.permissions.view import DiskView
 from engine.protocol.events import DeprecationNotice, SessionConfigured, Warning
 from engine.protocol.ids import SessionId, new_thread_id, parse_thread_id
@@ -51,10 +52,17 @@ async def _configuration(start: Start) -> None:
     services.model_for(
         start.config, start.config.model_provider_id
     )  # an unknown provider fails the start, not the turn
-    configuration = SessionConfiguration.make(start.config, settings, cwd)
+    configuration = SessionConfiguration.make(
+        start.config,
+        settings,
+        cwd,
+        environments=services.environments,
+        last=None if start.tail is None else start.tail.latest_turn,
+    )
     if request.update is not None:
         moved = None if request.update.cwd is None else absolute_folder(request.update.cwd, cwd)
         configuration = configuration.apply(request.update, cwd=moved)
+        configuration = configuration.in_environments(request.update.environments, services.environments)
     start.configuration = configuration
 
 
@@ -140,7 +148,7 @@ def _instructions(start: Start) -> str:
         return start.configuration.instructions
     if start.tail is not None and start.tail.meta.base_instructions is not None:
         return start.tail.meta.base_instructions.text
-    return start.model.base_instructions
+    return base_instructions(start.model, start.configuration.personality)
 
 
 async def _session(start: Start) -> None:
