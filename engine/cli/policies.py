@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.config.loading import find_home, load_config
 from engine.config.overrides import parse_override
 from engine.config.permissions import PermissionOverrides
+from engine.config.unsupported import Unsupported
 from engine.errors import ConfigError, EngineError
 from engine.permissions.constrained import ConstraintError
 from engine.permissions.state import SessionPermissions
@@ -19,12 +20,17 @@ __all__ = ["ConfiguredPolicy", "configured_policy"]
 
 @frozen
 class ConfiguredPolicy:
-    """Where things stand: the engine's home, the directory, what a session there would be allowed, and what to say."""
+    """Where things stand: the engine's home, the directory, what a session there would be allowed, and what to say.
+
+    `unsupported` is what configuration asks for in vain, `unknown_keys` what it can't ask for at all.
+    """
 
     home: Path
     cwd: str
     permissions: SessionPermissions
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    unsupported: tuple[Unsupported, ...] = ()
+    unknown_keys: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,4 +67,6 @@ def configured_policy(
         )
     except ConstraintError as exc:
         raise ConfigError(str(exc)) from exc
-    return ConfiguredPolicy(home, directory, config.permissions.session(), config.warnings)
+    return ConfiguredPolicy(
+        home, directory, config.permissions.session(), config.warnings, config.unsupported, config.unknown_keys
+    )

@@ -33,6 +33,7 @@ class DoctorArguments:
     """`engine doctor`."""
 
     cd: str | None = None
+    as_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def parse_doctor(words: list[str]) -> DoctorArguments:
         allow_abbrev=False,
     )
     parser.add_argument("-C", "--cd", metavar="DIR", help="the directory to look at")
-    return DoctorArguments(parser.parse_args(words).cd)
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print the report as one JSON object")
+    made = parser.parse_args(words)
+    return DoctorArguments(made.cd, made.as_json)
 
 
 CHECK_HELP = """Tell what rules files say of a command, as JSON on stdout: every rule that matches, in the order of

