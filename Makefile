@@ -57,7 +57,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
 	@echo "installing the package (this takes a minute the first time)"
-	@$(BIN)/python -m pip install --disable-pip-version-check -q -e .
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[sandbox]'
 	@touch $@
 
 $(VENV)/.installed-test: $(SOURCES) | $(VENV)/bin/python

@@ -1,7 +1,7 @@
 """What `make run` shows: a session repairs a small broken project, then a new process goes on with it.
 
 Everything happens in one temporary folder: a copy of `broken_project`, and a home of its own, so that no real
-configuration or session is touched. The model is a script (`demo.toml`); everything else is real.
+configuration or session is touched. The model is a script (`demo.toml`); everything else is real, the sandbox too.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Runs the demo with the engine of this Python.")
     parser.add_argument("--folder", type=Path, help="where to work (default: a new temporary folder)")
     parser.add_argument("--remove", action="store_true", help="remove the folder at the end")
+    parser.add_argument("--sandbox", default="workspace-write", metavar="MODE", help="what commands may touch")
     arguments = parser.parse_args()
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="engine-demo-"))).resolve()
     try:
-        return demo(folder)
+        return demo(folder, arguments.sandbox)
     finally:
         if arguments.remove:
             shutil.rmtree(folder, ignore_errors=True)
@@ -36,7 +37,7 @@ def main() -> int:
             say(f"The project and the recorded session are in {folder}")
 
 
-def demo(folder: Path) -> int:
+def demo(folder: Path, sandbox: str) -> int:
     home, project = folder / "home", folder / "project"
     home.mkdir(parents=True)
     shutil.copytree(HERE / "broken_project", project, ignore=shutil.ignore_patterns("__pycache__"))
@@ -48,8 +49,12 @@ def demo(folder: Path) -> int:
         subprocess.run(["git", "init", "-q", str(project)], check=True)
     else:
         extra = ["--skip-git-repo-check"]
-    say("Commands run without a sandbox (--sandbox danger-full-access), in a temporary copy of the project.")
-    model = ["--model-provider", "scripted", "--script", str(HERE / "demo.toml"), "--sandbox", "danger-full-access"]
+    if not can_hold_commands(sandbox, project, environment):
+        say("Commands can't be held here; `engine doctor` says how to get more. To see it without a sandbox:")
+        say("make run DEMO='--sandbox danger-full-access'")
+        return 1
+    say(f"What commands may touch: {sandbox}. The project is a temporary copy.")
+    model = ["--model-provider", "scripted", "--script", str(HERE / "demo.toml"), "--sandbox", sandbox]
     steps = [
         ["exec", "--trace-startup", *model, *extra, ASK],
         ["exec", *model, *extra, "resume", "--last", ASK_AGAIN],
@@ -63,6 +68,12 @@ def demo(folder: Path) -> int:
             return code
     tests = subprocess.run([sys.executable, "-m", "unittest", "-q"], cwd=project, env=environment, check=False)
     return tests.returncode
+
+
+def can_hold_commands(sandbox: str, project: Path, environment: dict[str, str]) -> bool:
+    """Whether this machine can enforce what is asked for; why not goes to stderr."""
+    words = ["sandbox", "-c", f"sandbox_mode={sandbox}", "--", "true"]
+    return subprocess.run([*ENGINE, *words], cwd=project, env=environment, check=False).returncode == 0
 
 
 def engine(words: list[str], project: Path, environment: dict[str, str]) -> int:

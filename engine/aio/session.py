@@ -145,7 +145,7 @@ class Session:
         return Turn(self._host, await self._host.call(self._inner.start_turn, input, update, undo=engine.Turn._leave))
 
     async def run_shell(self, command: str) -> TurnResult:
-        """Runs a command of the user's own, unsandboxed. Being cancelled kills it."""
+        """Runs a command of the user's own, without a sandbox in any mode. Being cancelled kills it."""
         return await self._host.call(self._inner.run_shell, command)
 
     @contextmanager

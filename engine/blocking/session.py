@@ -144,7 +144,7 @@ class Session:
         return Turn(self._host, self._host.call(self._inner.start_turn, input, update, undo=engine.Turn._leave))
 
     def run_shell(self, command: str) -> TurnResult:
-        """Runs a command of the user's own, unsandboxed. Ctrl-C kills it."""
+        """Runs a command of the user's own, without a sandbox in any mode. Ctrl-C kills it."""
         return self._host.call(self._inner.run_shell, command)
 
     @contextmanager

@@ -196,8 +196,9 @@ class Session:
         return Turn._of(run, stream)
 
     async def run_shell(self, command: str) -> TurnResult:
-        """Runs a command of the user's own, unsandboxed; the model sees its result with the next request.
+        """Runs a command of the user's own; the model sees its result with the next request.
 
+        No sandbox holds it and nobody is asked, whatever the session's mode is (tools.md 3.6): it is the user's doing.
         Being cancelled kills it, with all that it started (bounded by the engine's grace).
         """
         core = self._core

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from engine.cli.main import main
 from engine.models.script_files import load_script
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -15,6 +18,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_the_demo_works_and_stays_in_its_folder(tmp_path: Path) -> None:
     home, folder = tmp_path / "user", tmp_path / "demo"
     home.mkdir()
+    if main(["doctor", "-C", "/"]) != 0:
+        pytest.skip("nothing can hold commands here")
     environment = {name: value for name, value in os.environ.items() if name != "CODEX_HOME"}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "run_demo.py"), "--folder", str(folder)],
@@ -30,7 +35,7 @@ def test_the_demo_works_and_stays_in_its_folder(tmp_path: Path) -> None:
     assert first.startswith("Fixed: `total` in basket.py")
     assert second.startswith("I changed basket.py.")
     for shown in (
-        *("# engine ", "danger-full-access", "startup", "exit 1 in", "+    if amount >= DISCOUNT_FROM:", "exit 0 in"),
+        *("# engine ", "workspace-write", "startup", "exit 1 in", "+    if amount >= DISCOUNT_FROM:", "exit 0 in"),
         *("tokens used", "rollout", "resume --last"),
     ):
         assert shown in done.stderr
