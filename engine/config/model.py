@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from engine.config.agents_md import Instructions
 from engine.config.layers import Layer, LayerName
+from engine.config.lock import ConfigLock
 from engine.config.permissions import ConfiguredPermissions
 from engine.config.providers import ProviderInfo, find_provider
 from engine.config.requirements import NO_REQUIREMENTS, Requirements
@@ -139,7 +140,7 @@ class Config:
     sqlite_home: Path
     log_dir: Path
     zsh_path: Path | None = None
-    cli_auth_credentials_store: str = "file"
+    cli_auth_credentials_store: Literal["file", "keyring", "auto", "ephemeral"] = "file"
     mcp_oauth_credentials_store: str = "auto"
     mcp_oauth_callback_port: int | None = None
     mcp_oauth_callback_url: str | None = None
@@ -147,6 +148,7 @@ class Config:
     # about the configuration itself
     warnings: tuple[str, ...] = ()
     deprecations: tuple[tuple[str, str | None], ...] = ()
+    lock: ConfigLock | None = None
     unsupported: tuple[Unsupported, ...] = ()
     unknown_keys: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()

@@ -101,12 +101,6 @@ class ProviderInfo:
                 "the provider `amazon-bedrock` is not supported yet by this engine; choose another `model_provider`",
                 key="model_provider",
             )
-        if self.auth is not None:
-            raise ConfigError(
-                f"model_providers.{self.id}: `auth` (a token from a command) is not supported yet by this engine; "
-                "use `env_key`",
-                key=f"model_providers.{self.id}.auth",
-            )
 
 
 # Local servers: id, port, model to start with.

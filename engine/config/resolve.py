@@ -179,13 +179,14 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
         sqlite_home=values.path("sqlite_home") or _sqlite_home(around),
         log_dir=values.path("log_dir") or around.home / "log",
         zsh_path=values.path("zsh_path"),
-        cli_auth_credentials_store=values.text("cli_auth_credentials_store") or "file",
+        cli_auth_credentials_store=_credentials_store(values),
         mcp_oauth_credentials_store=values.text("mcp_oauth_credentials_store") or "auto",
         mcp_oauth_callback_port=values.number("mcp_oauth_callback_port"),
         mcp_oauth_callback_url=values.text("mcp_oauth_callback_url"),
         # about the configuration itself
         warnings=tuple(startup_warnings(values, features, permissions, required, ignored, str(config_path))),
         deprecations=features.deprecations,
+        lock=layers.lock,
         unsupported=ignored,
         unknown_keys=unknown_keys,
         layers=stack.everything,
@@ -227,6 +228,11 @@ def _file_text(values: Values, around: Surroundings, key: str, label: str) -> st
     if not text:
         raise values.error(f"{label} is empty: {path}", key)
     return text
+
+
+def _credentials_store(values: Values) -> Literal["file", "keyring", "auto", "ephemeral"]:
+    chosen = values.text("cli_auth_credentials_store")
+    return next((mode for mode in ("keyring", "auto", "ephemeral") if mode == chosen), "file")
 
 
 def _workspace_ids(values: Values) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from typing import NamedTuple, cast
 
 import attrs
 
+from engine import __version__
 from engine.config.layers import Layer, LayerName, LayerStack, merged
+from engine.config.lock import ConfigLock, lock_controls, read_lock
 from engine.config.merge import Table, normalise
 from engine.config.overrides import overrides_table
 from engine.config.paths import resolve_paths
@@ -59,12 +61,16 @@ class Sources:
 
 
 class Layers(NamedTuple):
-    """The layers of one load, and what was decided on the way to them. `user` is the layer that is written to."""
+    """The layers of one load, and what was decided on the way to them. `user` is the layer that is written to.
+
+    `lock` is what is to be done about a lock file; where one is loaded, it is the only layer.
+    """
 
     stack: LayerStack
     markers: tuple[str, ...]
     trust: Trust | None
     user: Layer
+    lock: ConfigLock | None = None
 
 
 def user_file(home: str) -> str:
@@ -137,7 +143,21 @@ def read_layers(sources: Sources, sightings: Sightings) -> Layers:
         projects = list(found.layers())
     managed = layer("legacyManagedConfigTomlFromFile", managed_file(sources.home, sources.system_folder))
     stack = LayerStack([*lower, *projects, *flags, *([managed] if managed.file is not None else [])])
-    return Layers(stack, markers, trust, active)
+    lock = lock_controls(stack.table)
+    if lock is not None and lock.load_path is not None:
+        return _locked(lock, lock.load_path, sources, sightings, active)
+    return Layers(stack, markers, trust, active, lock)
+
+
+def _locked(lock: ConfigLock, path: str, sources: Sources, sightings: Sightings, user: Layer) -> Layers:
+    """A lock file in the place of all layers."""
+    sightings.contents(path)
+    loaded = read_lock(path, __version__, allow_version_mismatch=lock.allow_version_mismatch)
+    stack = LayerStack([Layer("user", normalise(loaded.config), path=path)])
+    markers = _markers(stack)
+    view = WatchingView(sources.view, sightings)
+    trust = None if sources.cwd is None else find_trust(stack.get("projects"), sources.cwd, markers, view)
+    return Layers(stack, markers, trust, user, attrs.evolve(lock, loaded=loaded))
 
 
 def _profile_layer(profile: str, home: str, layer: Callable[..., Layer]) -> Layer | None:

@@ -8,7 +8,7 @@ does not exist yet) is only listed, for `engine doctor`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from engine.config.features import FEATURE_ALIASES
 
@@ -52,7 +52,6 @@ _FEATURES = frozenset(
         "enable_fanout",
         "enable_mcp_apps",
         "exec_permission_approvals",
-        "enable_request_compression",
         "external_migration",
         "goals",
         "guardian_approval",
@@ -72,7 +71,6 @@ _FEATURES = frozenset(
         "remote_compaction_v2",
         "remote_plugin",
         "request_permissions_tool",
-        "responses_websocket_response_processed",
         "runtime_metrics",
         "shell_snapshot",
         "shell_zsh_fork",
@@ -130,9 +128,6 @@ _KEYS: Mapping[str, Callable[[object], bool]] = {
     "experimental_realtime_start_instructions": bool,
     "experimental_thread_config_endpoint": bool,
     "commit_attribution": bool,
-    "forced_login_method": bool,
-    "forced_chatgpt_workspace_id": bool,
-    "cli_auth_credentials_store": lambda store: store not in (None, "file"),
 }
 
 
@@ -171,10 +166,6 @@ def unsupported(table: Table, enabled: Mapping[str, bool], feature_table: Table)
     for name, profile in _table(table, "permissions").items():
         if isinstance(profile, dict) and _beyond(profile.get("network"), "enabled"):
             yield Unsupported(f"permissions.{name}.network")
-    lock = cast("dict[str, Table]", table.get("debug") or {}).get("config_lockfile", {})
-    for key in ("load_path", "export_dir"):
-        if key in lock:
-            yield Unsupported(f"debug.config_lockfile.{key}")
     for name in sorted(feature_table):
         value = feature_table[name]
         key = FEATURE_ALIASES.get(name, name)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+import attrs
 import trio
 
 from engine.errors import EngineClosed, EngineError, SessionStartError
@@ -72,6 +73,8 @@ class Start:
     thread_id: ThreadId | None = None
     live: LiveThread | None = None
     core: SessionCore | None = None
+    undo: list[Callable[[], None]] = attrs.field(factory=list)
+    """What a start that fails takes back, besides the thread; quick, and never raises."""
 
 
 @frozen
@@ -197,6 +200,9 @@ async def session_main(
     finally:
         if start.tail is not None:
             start.tail.close()
+        if core is None or not core.up:
+            for undo in start.undo:
+                undo()
         failures = [*(first.failures if first is not None else ()), *(ward.failures if ward is not None else ())]
         if guard.error is not None:
             # An error of ours says what failed and was told as a warning; only a bug needs its stack.

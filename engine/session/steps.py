@@ -18,6 +18,7 @@ from engine.protocol.ids import SessionId, new_thread_id, parse_thread_id
 from engine.protocol.rollout_items import BaseInstructions, SessionMeta
 from engine.rollout.lines import format_timestamp
 from engine.rollout.policy import PersistenceMode
+from engine.session.config_lock import hold_to_lock
 from engine.session.configuration import SessionConfiguration, permission_overrides
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
@@ -158,6 +159,8 @@ async def _session(start: Start) -> None:
     assert model is not None
     assert thread_id is not None
     config = configuration.config
+    if config.lock is not None:
+        await hold_to_lock(start, config.lock, _instructions(start))
     hub = EventHub(show_raw_reasoning=config.show_raw_agent_reasoning)
     hub.bind(start.live)
     core = SessionCore(

@@ -38,7 +38,6 @@ def warnings(text: str) -> list[str]:
         ("agents = {a = {}, b = {}, max_depth = 1}", "`agents.a` (and 1 more)"),
         ("web_search = 'live'", '`web_search = "live"`'),
         ("approvals_reviewer = 'auto_review'", '`approvals_reviewer = "auto_review"`'),
-        ("debug.config_lockfile.load_path = '/x'", "`debug.config_lockfile.load_path`"),
         ("tools.web_search.context_size = 'low'", "`tools.web_search`"),
         ("forced_login_method = 'api'", "`forced_login_method`"),
         ("commit_attribution = 'me'", "`commit_attribution`"),

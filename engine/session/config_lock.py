@@ -1,0 +1,105 @@
+"""The configuration a session really runs with, written down for a replay or held to a lock file (config.md 13)."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from engine import __version__
+from engine.config.lock import ConfigLock, check_replay, lock_text, without_controls
+from engine.config.merge import Table, merge
+from engine.errors import ConfigError
+from engine.protocol.settings import GranularApproval
+
+if TYPE_CHECKING:
+    from engine.models.catalogue import ModelInfo
+    from engine.session.configuration import SessionConfiguration
+    from engine.session.startup import Start
+
+__all__ = ["effective_table", "hold_to_lock"]
+
+
+async def hold_to_lock(start: Start, lock: ConfigLock, instructions: str) -> None:
+    """Compares the start with the lock that is loaded, and writes its own where one is wanted.
+
+    The file goes again with a start that fails. Raises `ConfigError`.
+    """
+    assert start.configuration is not None
+    assert start.model is not None
+    assert start.thread_id is not None
+    table = effective_table(start.configuration, start.model, instructions, catalog=lock.save_catalog_fields)
+    if lock.loaded is not None:
+        check_replay(lock.loaded, table)
+    if lock.export_dir is not None:
+        path = os.path.join(lock.export_dir, f"{start.thread_id}.config.lock.toml")
+        start.undo.append(functools.partial(_remove, path))
+        await trio.to_thread.run_sync(_write, path, table)
+
+
+def effective_table(
+    configuration: SessionConfiguration, model: ModelInfo, instructions: str, *, catalog: bool = True
+) -> Table:
+    """What would have to stand in one file to get this session again: layers merged, files read in, settings applied.
+
+    Without `catalog` what only the model's own metadata decided is left open.
+    """
+    config = configuration.config
+    table = without_controls(config.raw)
+    profiles = table.pop("profiles", None)
+    name = table.pop("profile", None)
+    if isinstance(profiles, dict) and isinstance(name, str):
+        table = merge(table, profiles[name])
+    own = configuration.instructions is not None
+    for key in ("model_instructions_file", "experimental_compact_prompt_file"):
+        table.pop(key, None)
+    policy = configuration.approval_policy
+    if isinstance(policy, GranularApproval):
+        approval: object = {"granular": {key: getattr(policy, key) for key in _GRANULAR}}
+    else:
+        approval = policy
+    found: dict[str, object] = {
+        "model": model.slug if catalog or configuration.model is not None else None,
+        "model_provider": config.model_provider_id,
+        "model_reasoning_effort": configuration.reasoning_effort
+        or (model.default_reasoning_level if catalog else None),
+        "model_reasoning_summary": configuration.reasoning_summary
+        or (model.default_reasoning_summary if catalog else None),
+        "approval_policy": approval,
+        "approvals_reviewer": configuration.approvals_reviewer,
+        "service_tier": configuration.service_tier,
+        "personality": configuration.personality,
+        "instructions": instructions if catalog or own else None,
+        "developer_instructions": configuration.developer_instructions,
+        "compact_prompt": config.compact_prompt,
+        "web_search": config.web_search,
+    }
+    for key, value in found.items():
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+    return table
+
+
+_GRANULAR = ("sandbox_approval", "rules", "mcp_elicitations", "skill_approval", "request_permissions")
+
+
+def _write(path: str, table: Table) -> None:
+    try:
+        text = lock_text(table, __version__)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        raise ConfigError(f"failed to write config lock file {path}: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"failed to serialize config lock file {path}: {exc}") from exc
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
