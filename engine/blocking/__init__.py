@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, final
 import engine
 from engine.blocking.host import Approver, Host, refuse, tool
 from engine.blocking.session import EventStream, Session, Turn
+from engine.config.sources import SYSTEM_FOLDER
 from engine.portal import Portal
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ThreadStore,
         Tool,
     )
+    from engine.session.environments import Environment
 
 
 __all__ = ["Approver", "Engine", "EventStream", "Session", "Turn", "open_engine", "refuse", "tool"]
@@ -124,6 +126,9 @@ def open_engine(
     on_crash: Callable[[Session, Exception], None] | None = None,
     ignore_user_config: bool = False,
     strict_config: bool = False,
+    config_profile: str | None = None,
+    system_folder: PathLike[str] | str = SYSTEM_FOLDER,
+    environments: Sequence[Environment] = (),
 ) -> Iterator[Engine]:
     """An engine for the length of a block, on a Trio loop in a thread of its own. Parameters as `engine.open_engine`.
 
@@ -147,6 +152,9 @@ def open_engine(
         on_crash=crashed,
         ignore_user_config=ignore_user_config,
         strict_config=strict_config,
+        config_profile=config_profile,
+        system_folder=system_folder,
+        environments=environments,
     )
     host = Host(Portal(opening, "engine"))
     host.portal.start()
