@@ -23,10 +23,11 @@ from engine.config.cache import Configurations
 from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
 from engine.errors import StoreError
+from engine.execution.oneshot import CommandResult, run_command
 from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.shells import discover_shell
 from engine.execution.supervisor import open_supervisor
-from engine.models.opening import ModelPool
+from engine.models.opening import HostIdentity, open_models
 from engine.protocol.ids import ThreadId, TurnId
 from engine.records import define
 from engine.session.core import SessionCore
@@ -45,9 +46,13 @@ from engine.tools.approvals import Approver, refuse
 from engine.tools.functions import Tool
 
 if TYPE_CHECKING:
+    from engine.auth.attestation import AttestationProvider
+    from engine.auth.commands import RunCommand
+    from engine.auth.manager import AuthManager, ExternalTokens
     from engine.config.editing import ConfigEdit
     from engine.config.layers import LayerStack
     from engine.config.writing import ConfigWritten
+    from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
     from engine.thread_store.interface import ThreadStore
 
@@ -89,6 +94,11 @@ class Engine:
     def home(self) -> Path:
         """The state directory, shared with the other program on purpose."""
         return self._services.home
+
+    @property
+    def auth(self) -> AuthManager:
+        """The login that all sessions use at OpenAI's servers."""
+        return self._services.models.auth
 
     @trio.lowlevel.enable_ki_protection  # what Ctrl-C meets on the way was not started, or is in the caller's hands
     async def start_session(
@@ -275,6 +285,13 @@ def _thread(thread: ThreadId | str | PathLike[str]) -> ThreadId | Path | Literal
     return Path(thread)
 
 
+def _command_runner(supervisor: Supervisor) -> RunCommand:
+    async def run(argv: Sequence[str], cwd: str, env: Mapping[str, str], timeout_ms: int) -> CommandResult:
+        return await run_command(supervisor, argv, cwd=cwd, env=env, timeout_ms=timeout_ms)
+
+    return run
+
+
 @define(eq=False)
 class _InstallationId:
     """Resolved once, on first use; a home that can't be written gives this engine an id of its own."""
@@ -314,6 +331,8 @@ async def open_engine(
     store: ThreadStore | None = None,
     model: Model | None = None,
     api_key: str | None = None,
+    external_tokens: ExternalTokens | None = None,
+    attestation: AttestationProvider | None = None,
     grace: float = 10.0,
     on_crash: Callable[[Session, Exception], None] | None = None,
     ignore_user_config: bool = False,
@@ -329,6 +348,8 @@ async def open_engine(
     - `store`: where threads live; default: rollout files below `home`
     - `model`: what all sessions talk to, e.g. a `ScriptedModel`; default: the provider the configuration names
     - `api_key`: a key for providers that use OpenAI's login
+    - `external_tokens`: asked for new tokens when those given to `Engine.auth.use_tokens` are no longer accepted
+    - `attestation`: asked before each model request for a header that vouches for this program
     - `on_crash`: told when a running session ends by an error of its own; the others live on
     - `ignore_user_config`: as if `config.toml` of the home were empty; `strict_config`: unknown keys are errors
     - `config_profile`: a profile of the configuration: `<profile>.config.toml` in the home, else `[profiles.<profile>]`
@@ -348,11 +369,12 @@ async def open_engine(
         config_profile,
         _absolute(system_folder),
     )
+    host = HostIdentity(api_key=api_key, external=external_tokens, attestation=attestation)
     failure: Exception | None = None
     try:
         async with (
             _services(
-                configurations, EnvironmentManager(environments), store, model, api_key, grace, on_crash
+                configurations, EnvironmentManager(environments), store, model, host, grace, on_crash
             ) as services,
             trio.open_nursery() as nursery,
         ):
@@ -387,7 +409,7 @@ async def _services(
     environments: EnvironmentManager,
     store: ThreadStore | None,
     model: Model | None,
-    api_key: str | None,
+    host: HostIdentity,
     grace: float,
     on_crash: Callable[[Session, Exception], None] | None,
 ) -> AsyncIterator[Services]:
@@ -408,7 +430,15 @@ async def _services(
     async with (
         opening as threads,
         open_supervisor() as supervisor,
-        ModelPool(model, home=folder, env=environment, api_key=api_key, version=__version__) as models,
+        open_models(
+            base,
+            model=model,
+            home=folder,
+            env=environment,
+            host=host,
+            run=_command_runner(supervisor),
+            version=__version__,
+        ) as models,
     ):
         yield Services(
             home=folder,
@@ -418,6 +448,7 @@ async def _services(
             sandbox=Sandbox(supervisor, environment=environment, protected=(str(folder),)),
             grace=grace,
             config_for=configurations.get,
+            models=models,
             model_for=models.get,
             installation_id=_InstallationId(folder).get,
             environments=environments,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.models.client import ResponsesClient as ResponsesClient
     from engine.models.opening import ModelPool as ModelPool
     from engine.models.opening import open_model as open_model
+    from engine.models.opening import open_models as open_models
     from engine.models.script_requests import ScriptedRequest as ScriptedRequest
     from engine.models.scripted import ScriptedModel as ScriptedModel
     from engine.models.scripts import Script as Script
@@ -38,6 +39,7 @@ _HOMES = {
     "ScriptedResponse": "scripts",
     "find_model": "catalogue",
     "open_model": "opening",
+    "open_models": "opening",
     "serve_script": "serving",
 }
 

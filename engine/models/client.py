@@ -7,20 +7,25 @@ connection, because half a body is of no use to the next request.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 import trio
 
-from engine.errors import ConfigError, ModelError
-from engine.models.base import ModelRequest, ResponseStream
-from engine.models.credentials import Credentials
+from engine.auth.attestation import ATTESTATION_HEADER, AttestationProvider
+from engine.auth.authorizers import fixed_authorizer
+from engine.auth.base import Authorizer, Recovery, RequestAuth
+from engine.auth.errors import LoginError, RefreshFailed
+from engine.errors import ConfigError, EngineError, ModelError
+from engine.http import CLOSE, HttpClients, first_values, read_text, reason, without_secrets
+from engine.models.base import ModelRequest, ModelSession, ResponseStream, SessionFacts
+from engine.models.compression import compressed
 from engine.models.failures import BODY_CUT, Disconnected, IdleTimeout, http_failure
 from engine.models.identity import is_header_name, is_header_value, originator, user_agent
 from engine.models.retries import Backoff, HttpRetry, with_retries
@@ -32,55 +37,61 @@ if TYPE_CHECKING:
 
     from engine.config.providers import ProviderInfo
 
-__all__ = ["ModelRequest", "ResponsesClient"]
+__all__ = ["ModelRequest", "ResponsesClient", "endpoint_url"]
+
+logger = logging.getLogger("engine")
+
+T = TypeVar("T")
 
 DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
-CONNECT_TIMEOUT: Final = 30.0  # seconds for TCP and TLS
-KEEPALIVE: Final = 90.0  # seconds an idle connection is kept; a server that closes earlier is noticed before reuse
-MAX_IDLE_CONNECTIONS: Final = 100
+BACKEND_BASE_URL: Final = "https://chatgpt.com/backend-api/codex"
 # How long a finished response may take to end its body, so that the connection can be used again; a new one costs more.
 DRAIN: Final = 0.025
-CLOSE: Final = 1.0  # seconds; closing sends nothing, so this is never reached
 MAX_ERROR_BODY: Final = 64 * 1024
-ERROR_BODY_TIMEOUT: Final = 10.0
 
 
 class ResponsesClient:
     """A `Model` behind a Responses endpoint. Use as `async with ResponsesClient(provider, ...) as model`.
 
-    One client serves any number of concurrent requests. `env` is read at request time; `api_key` (from the host) and
-    `home` (for `auth.json`) matter only to providers that use OpenAI's login. `max_connections` bounds the pool
-    (default: no bound); further requests then wait. Raises `ConfigError` for a `base_url` that is no URL.
+    One client serves any number of concurrent requests. `env` is read at request time; `authorizer` says who asks
+    (default: what the environment and the provider's table give). `http` are clients to share; without it the client
+    has its own. Raises `ConfigError` for a `base_url` that is no URL.
     """
 
     def __init__(
         self,
         provider: ProviderInfo,
         *,
-        home: Path | None = None,
-        api_key: str | None = None,
+        authorizer: Authorizer | None = None,
+        attestation: AttestationProvider | None = None,
+        http: HttpClients | None = None,
         env: Mapping[str, str] | None = None,
         version: str | None = None,
         backoff: Backoff | None = None,
-        max_connections: int | None = None,
     ) -> None:
         self._provider = provider
         self._env = os.environ if env is None else env
-        self._credentials = Credentials(self._env, home, api_key)
-        self._version = version
+        found = authorizer or fixed_authorizer(provider, self._env)
+        if found is None:
+            raise ConfigError(f"the provider `{provider.id}` needs a login, and there is nobody to ask for one")
+        self._authorizer: Authorizer = found
+        self._attestation = attestation
+        self._version = version or _package_version()
         self._backoff = backoff or Backoff()
-        self._max_connections = max_connections
         self._idle = provider.stream_idle_timeout_ms / 1000
-        self._url = responses_url(provider)
-        self._shown_url = _without_secrets(self._url)
-        self._setup = trio.Lock()
-        self._http: httpx2.AsyncClient | None = None
-        self._closed = False
+        self._own_http = http is None
+        self._clients = http or HttpClients(self._env)
+        endpoint_url(provider)  # a bad one fails here, not in the middle of a turn
 
     @property
     def provider(self) -> ProviderInfo:
         """The provider this client talks to."""
         return self._provider
+
+    @property
+    def authorizer(self) -> Authorizer:
+        """Who asks."""
+        return self._authorizer
 
     async def __aenter__(self) -> ResponsesClient:
         return self
@@ -91,16 +102,13 @@ class ResponsesClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes all connections; idempotent, bounded, also when cancelled. No request may be under way."""
-        self._closed = True
-        http, self._http = self._http, None
-        if http is not None:
-            with trio.move_on_after(CLOSE, shield=True):
-                await http.aclose()
+        """Closes its own connections; idempotent, bounded, also when cancelled. No request may be under way."""
+        if self._own_http:
+            await self._clients.aclose()
 
     async def prepare(self) -> None:
         """Does in a thread what the first request would wait for: loads the HTTP library and, for https, the CAs."""
-        await self._ready()
+        await self.http(endpoint_url(self._provider))
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[ResponseStream]:
@@ -108,85 +116,123 @@ class ResponsesClient:
 
         Cancelled while sending: nothing is left. Cancelled while streaming: the connection is closed at once.
         """
-        headers = await self._headers(request)  # first: without a key there is nothing to load
-        http = await self._ready()
         body = msgspec.json.encode(request.body)
-        response = await with_retries(
-            lambda: self._send(http, headers, body), self._provider.request_max_retries, self._backoff
-        )
+        packed: bytes | None = None
+
+        async def send(auth: RequestAuth) -> httpx2.Response:
+            nonlocal packed
+            url = self.url(auth)
+            headers = await self.headers(request, auth)
+            http = await self.http(url)
+            if request.compress and auth.backend and self._provider.is_openai:
+                if packed is None:
+                    packed = await trio.to_thread.run_sync(compressed, body)
+                headers["content-encoding"] = "zstd"
+            content = packed if "content-encoding" in headers and packed is not None else body
+            return await with_retries(
+                lambda: self._send(http, url, headers, content), self._provider.request_max_retries, self._backoff
+            )
+
+        response = await self.authorized(send)
         source = _HttpEvents(response, self._idle)
         stream: ResponseStream | None = None
         try:
-            stream = ResponseStream(_lower(response.headers), source)
+            stream = ResponseStream(first_values(response.headers), source)
             yield stream
         finally:
             # Completed: read the end of the body, so that the connection can be used again. Else: close it now.
             await source.aclose(DRAIN if stream is not None and stream.completed else 0.0)
 
-    async def _ready(self) -> httpx2.AsyncClient:
-        if self._http is None:
-            async with self._setup:
-                if self._http is None:
-                    if self._closed:
-                        raise ModelError("the model client is closed")
-                    self._http = await trio.to_thread.run_sync(self._make_http, abandon_on_cancel=True)
-        return self._http
+    async def authorized(self, send: Callable[[RequestAuth], Awaitable[T]]) -> T:
+        """Sends something with the current identity, and again after each step of the recovery from a 401.
 
-    def _make_http(self) -> httpx2.AsyncClient:
-        import ssl
-        from http.cookiejar import DefaultCookiePolicy
+        Raises what `send` raises, and `ModelError` (`unauthorized`) where the login is lost for good.
+        """
+        auth = await self._identify()  # first: without a key there is nothing to load
+        recovery: Recovery | None = None
+        while True:
+            try:
+                return await send(auth)
+            except ModelError as exc:
+                if exc.status != 401:
+                    raise
+                if recovery is None:
+                    recovery = self._authorizer.recovery(auth)
+                if not await self._recover(recovery):
+                    raise
+            auth = await self._identify()
 
-        import httpx2
+    async def _identify(self) -> RequestAuth:
+        try:
+            return await self._authorizer.current()
+        except LoginError as exc:
+            raise ModelError(str(exc), info="unauthorized") from exc
 
-        parts = urlsplit(self._url)
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        # A proxy never helps on the way to this machine. Without TLS on the way the certificates stay unread; a context
-        # that trusts nobody takes their place.
-        secure = parts.scheme == "https" or (not local and _proxied(self._env))
-        context = httpx2.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        http = httpx2.AsyncClient(
-            verify=context,
-            trust_env=not local,
-            timeout=httpx2.Timeout(connect=CONNECT_TIMEOUT, read=None, write=None, pool=None),
-            limits=httpx2.Limits(
-                max_connections=self._max_connections,
-                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-                keepalive_expiry=KEEPALIVE,
-            ),
-        )
-        # One client serves many sessions: nothing a server sets in one may show up in another.
-        http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        return http
+    async def _recover(self, recovery: Recovery) -> bool:
+        try:
+            return await recovery.next()
+        except RefreshFailed as exc:
+            if exc.permanent:
+                raise ModelError(str(exc), info="unauthorized") from exc
+            raise Disconnected(str(exc)) from exc
+        except LoginError as exc:
+            raise ModelError(str(exc), info="unauthorized") from exc
 
-    async def _headers(self, request: ModelRequest) -> dict[str, str]:
-        name = originator(self._env)
-        headers = {
+    def session(self, facts: SessionFacts) -> ModelSession:
+        """A session's own line: a WebSocket where the provider takes them, this client's HTTPS otherwise."""
+        from engine.models.websocket_session import ResponsesSession
+
+        return ResponsesSession(self, facts)
+
+    def url(self, auth: RequestAuth, path: str = "responses") -> str:
+        """Where requests of this identity go to."""
+        return endpoint_url(self._provider, path, backend=auth.backend)
+
+    async def http(self, url: str) -> httpx2.AsyncClient:
+        """The HTTP client for `url`. Raises `ModelError` once it is closed."""
+        try:
+            return await self._clients.client_for(url)
+        except EngineError:
+            raise ModelError("the model client is closed") from None
+
+    async def headers(self, request: ModelRequest, auth: RequestAuth) -> dict[str, str]:
+        """The headers of an HTTP request: the program's, the provider's, the session's own, and who asks."""
+        return {
             "accept": "text/event-stream",
             # A compressed stream arrives in lumps.
             "accept-encoding": "identity",
             "content-type": "application/json",
-            "originator": name,
-            "user-agent": user_agent(name, self._version or _package_version(), self._env),
+            **await self.identity(auth, request.headers),
         }
+
+    async def identity(self, auth: RequestAuth, more: Mapping[str, str]) -> dict[str, str]:
+        """What every request to the provider carries, whatever it asks for; `more` wins over the provider's headers."""
+        name = originator(self._env)
+        headers = {"originator": name, "user-agent": user_agent(name, self._version, self._env)}
         _add(headers, self._provider.http_headers)
         _add(headers, {header: self._env.get(key, "") for header, key in self._provider.env_http_headers.items()})
-        _add(headers, request.headers)
-        token = await self._token()
-        if token is not None:
-            headers["authorization"] = f"Bearer {token}"
+        _add(headers, more)
+        headers.update(auth.headers())
+        if self._attestation is not None:
+            _add(headers, {ATTESTATION_HEADER: await self._vouched(self._attestation, more.get("thread-id", ""))})
         return headers
 
-    async def _token(self) -> str | None:
-        if self._credentials.needs_file(self._provider):
-            return await trio.to_thread.run_sync(self._credentials.token, self._provider, abandon_on_cancel=True)
-        return self._credentials.token(self._provider)
+    async def _vouched(self, ask: AttestationProvider, thread_id: str) -> str:
+        try:
+            return await ask(thread_id) or ""
+        except Exception as exc:  # the host's code
+            logger.warning("the host could not vouch for a request: %r", exc)
+            return ""
 
-    async def _send(self, http: httpx2.AsyncClient, headers: Mapping[str, str], body: bytes) -> httpx2.Response:
+    async def _send(
+        self, http: httpx2.AsyncClient, url: str, headers: Mapping[str, str], body: bytes
+    ) -> httpx2.Response:
         """One try. Returns a streaming 2xx response; raises `HttpRetry` or `ModelError`."""
         import httpx2
 
+        shown = without_secrets(url)
         try:
-            request = http.build_request("POST", self._url, headers=headers, content=body)
+            request = http.build_request("POST", url, headers=headers, content=body)
         except httpx2.InvalidURL as exc:
             raise ModelError(f"the base_url of the provider `{self._provider.id}` can't be used: {exc}") from exc
         response: httpx2.Response | None = None
@@ -195,14 +241,13 @@ class ResponsesClient:
             with trio.move_on_after(self._idle):
                 response = await http.send(request, stream=True)
         except httpx2.RequestError as exc:
-            raise HttpRetry(Disconnected(f"error sending request for url ({self._shown_url}): {_reason(exc)}")) from exc
+            raise HttpRetry(Disconnected(f"error sending request for url ({shown}): {reason(exc)}")) from exc
         if response is None:
             raise IdleTimeout()
         if 200 <= response.status_code < 300:
             return response
-        failure = http_failure(
-            response.status_code, _lower(response.headers), await _error_body(response), self._shown_url
-        )
+        headers = first_values(response.headers)
+        failure = http_failure(response.status_code, headers, await read_text(response, MAX_ERROR_BODY), shown)
         if response.status_code >= 500:
             raise HttpRetry(failure)
         raise failure
@@ -264,9 +309,12 @@ class _HttpEvents:
             await self._response.aclose()
 
 
-def responses_url(provider: ProviderInfo) -> str:
-    """The endpoint requests go to, with the provider's query parameters. Raises `ConfigError`."""
-    base = provider.base_url or DEFAULT_BASE_URL
+def endpoint_url(provider: ProviderInfo, path: str = "responses", *, backend: bool = False) -> str:
+    """Where requests go to, with the provider's query parameters; `backend`: by a ChatGPT-type login.
+
+    Raises `ConfigError`.
+    """
+    base = provider.base_url or (BACKEND_BASE_URL if backend else DEFAULT_BASE_URL)
     try:
         parts = urlsplit(base)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -277,13 +325,7 @@ def responses_url(provider: ProviderInfo) -> str:
             f"`{base}` is no URL that starts with http:// or https://", key=f"model_providers.{provider.id}.base_url"
         )
     query = "&".join(filter(None, (parts.query, urlencode(provider.query_params))))
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/responses", query, ""))
-
-
-def _without_secrets(url: str) -> str:
-    """The URL as messages show it: no query, no user; either may hold a key."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{path}", query, ""))
 
 
 def _add(headers: dict[str, str], more: Mapping[str, str]) -> None:
@@ -291,50 +333,6 @@ def _add(headers: dict[str, str], more: Mapping[str, str]) -> None:
         value = value.strip()
         if value and is_header_name(name) and is_header_value(value):
             headers[name.lower()] = value
-
-
-def _lower(headers: httpx2.Headers) -> dict[str, str]:
-    """Names in lower case; the first value wins."""
-    found: dict[str, str] = {}
-    for name, value in headers.multi_items():
-        found.setdefault(name.lower(), value)
-    return found
-
-
-def _proxied(env: Mapping[str, str]) -> bool:
-    return any(env.get(name) or env.get(name.upper()) for name in ("https_proxy", "http_proxy", "all_proxy"))
-
-
-def _reason(exc: Exception) -> str:
-    """The innermost message: what the operating system or the TLS layer said."""
-    said = type(exc).__name__
-    found: BaseException | None = exc
-    while isinstance(found, Exception):
-        if isinstance(found, ExceptionGroup):
-            found = found.exceptions[0]
-        said = str(found) or said
-        # The library raises its own `from None`; the context is still there.
-        found = found.__cause__ or found.__context__
-    return said
-
-
-async def _error_body(response: httpx2.Response) -> str:
-    """What an error answer says, up to 64 KiB; what did not arrive is left out. Closes the response."""
-    import httpx2
-
-    body = bytearray()
-    try:
-        with trio.move_on_after(ERROR_BODY_TIMEOUT) as scope:
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) >= MAX_ERROR_BODY:
-                    scope.cancel()  # and not `break`, which would leave the library's generators hanging
-    except (httpx2.RequestError, httpx2.StreamError):
-        pass
-    finally:
-        with trio.move_on_after(CLOSE, shield=True):
-            await response.aclose()
-    return bytes(body[:MAX_ERROR_BODY]).decode(errors="replace")
 
 
 def _package_version() -> str:

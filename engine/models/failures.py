@@ -10,7 +10,7 @@ from typing import Final
 
 from engine.errors import ContextWindowExceeded, ModelError, ProtocolError
 from engine.models.rate_limits import snapshot_for_limit
-from engine.protocol.codec import json_value
+from engine.protocol.codec import json_bytes, json_value
 from engine.protocol.wire import JsonObject
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "InvalidImage",
     "UsageLimitReached",
     "http_failure",
+    "in_band_failure",
     "incomplete_failure",
     "response_failure",
     "retry_after",
@@ -29,6 +30,8 @@ __all__ = [
 MAX_SHOWN_BODY: Final = 1000  # bytes of an unknown error body that a message repeats
 MAX_SERVER_DELAY: Final = 60.0  # seconds; a server that asks for more is not worth a silent wait
 USAGE_LIMIT: Final = "usage_limit_exceeded"
+CONNECTION_LIMIT: Final = "websocket_connection_limit_reached"
+UNKNOWN_PREVIOUS: Final = "previous_response_not_found"
 OVERLOADED_CODES: Final = frozenset({"server_is_overloaded", "slow_down"})
 
 # The typographic apostrophe is part of the text that clients see (session.md 0).
@@ -89,6 +92,27 @@ class UsageLimitReached(ModelError):
 def _text(table: Mapping[str, object], key: str) -> str | None:
     value = table.get(key)
     return value if isinstance(value, str) else None
+
+
+def in_band_failure(raw: Mapping[str, object], url: str) -> ModelError | None:
+    """The error of an `error` event on a WebSocket; `None` where it is no failure of the request (session.md 4.8)."""
+    error = raw.get("error")
+    told = error if isinstance(error, dict) else {}
+    code, message = _text(told, "code"), _text(told, "message") or ""
+    if code == CONNECTION_LIMIT:
+        return Disconnected(message or "the websocket has reached the limit of its life")
+    status = next((value for key in ("status", "status_code") if type(value := raw.get(key)) is int), None)
+    if status is None or 200 <= status < 300:
+        return None
+    if code == UNKNOWN_PREVIOUS:  # the next request goes out whole, over a new connection
+        return Disconnected(message or "the server no longer knows the previous response")
+    headers = raw.get("headers")
+    named = {
+        name.lower(): value if isinstance(value, str) else str(value)
+        for name, value in (headers.items() if isinstance(headers, dict) else ())
+        if isinstance(name, str) and isinstance(value, str | int | float) and not isinstance(value, bool)
+    }
+    return http_failure(status, named, json_bytes({"error": told}).decode(), url)
 
 
 def response_failure(error: Mapping[str, object] | None) -> ModelError:

@@ -6,61 +6,105 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
 import attrs
+import trio
 
+from engine.auth.authorizers import AccountAuthorizer, fixed_authorizer
 from engine.errors import ConfigError, ScriptError, UnknownProvider
+from engine.http import HttpClients
 from engine.models.client import ResponsesClient
+from engine.records import frozen
 
 if TYPE_CHECKING:
+    from engine.auth.attestation import AttestationProvider
+    from engine.auth.base import Authorizer
+    from engine.auth.commands import RunCommand
+    from engine.auth.manager import AuthManager, ExternalTokens
     from engine.config.model import Config
     from engine.config.providers import ProviderInfo
     from engine.models.base import Model
 
-__all__ = ["ModelPool", "open_model"]
+__all__ = ["HostIdentity", "ModelPool", "open_model", "open_models"]
 
 SCRIPTED: Final = "scripted"
 
 
-class ModelPool:
-    """The models of one engine. Use as `async with ModelPool(...) as pool`.
+@frozen(kw_only=True)
+class HostIdentity:
+    """What a host brings along for model servers, all optional.
 
-    `model`: answers for every provider, instead of what configuration names. `api_key`: a key the host passes in for
-    providers with OpenAI's login. `env` is where keys and header values are read, at request time.
+    `api_key`: a key for providers with OpenAI's login. `external` is asked for new tokens where the host supplied the
+    old ones. `attestation` vouches for each request.
     """
+
+    api_key: str | None = attrs.field(default=None, repr=False)
+    external: ExternalTokens | None = None
+    attestation: AttestationProvider | None = None
+
+
+@final
+class ModelPool:
+    """The models of one engine; made by `open_models`."""
 
     def __init__(
         self,
-        model: Model | None = None,
+        config: Config,
+        nursery: trio.Nursery,
         *,
-        home: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        api_key: str | None = None,
-        version: str | None = None,
+        model: Model | None,
+        home: Path,
+        env: Mapping[str, str],
+        host: HostIdentity,
+        run: RunCommand | None,
+        version: str | None,
     ) -> None:
+        self._config = config
+        self._nursery = nursery
         self._model = model
         self._home = home
-        self._env = os.environ if env is None else env
-        self._api_key = api_key
+        self._env = env
+        self._host = host
+        self._run = run
         self._version = version
+        self._http = HttpClients(env)
+        self._auth: AuthManager | None = None
         self._opened: list[tuple[ProviderInfo, Model]] = []
 
-    async def __aenter__(self) -> ModelPool:
-        return self
+    @property
+    def http(self) -> HttpClients:
+        """The HTTP clients that the engine's requests share."""
+        return self._http
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+    @property
+    def auth(self) -> AuthManager:
+        """The engine's login; made when somebody first asks."""
+        if self._auth is None:
+            from engine.auth.manager import AuthManager
+            from engine.auth.storage import LoginStore
+
+            config = self._config
+            self._auth = AuthManager(
+                LoginStore(self._home, config.cli_auth_credentials_store),
+                self._http,
+                self._nursery,
+                env=self._env,
+                api_key=self._host.api_key,
+                external=self._host.external,
+                forced_method=config.forced_login_method,
+                workspaces=config.forced_chatgpt_workspace_ids,
+            )
+        return self._auth
 
     async def aclose(self) -> None:
-        """Closes what the pool opened; bounded, also when cancelled. A model that was passed in is its owner's."""
-        opened, self._opened = self._opened, []
-        for _, model in opened:
-            if isinstance(model, ResponsesClient):
-                await model.aclose()
+        """Ends what is under way and closes what the pool opened; bounded, also when cancelled.
+
+        A model that was passed in is its owner's.
+        """
+        if self._auth is not None:
+            await self._auth.settle()
+        await self._http.aclose()
 
     def get(self, config: Config, provider_id: str | None = None) -> Model:
         """The model behind a provider id (default: the configured one). Opens no connection; reads a script if that is
@@ -82,7 +126,12 @@ class ModelPool:
     def _open(self, provider: ProviderInfo, config: Config) -> Model:
         if provider.id != SCRIPTED:
             return ResponsesClient(
-                provider, home=self._home or config.home, api_key=self._api_key, env=self._env, version=self._version
+                provider,
+                authorizer=self._authorizer(provider),
+                attestation=self._host.attestation,
+                http=self._http,
+                env=self._env,
+                version=self._version,
             )
         from engine.models.scripted import ScriptedModel
 
@@ -92,6 +141,58 @@ class ModelPool:
                 'or set `[model_providers.scripted] script = "FILE"`'
             )
         return ScriptedModel.from_file(config.cwd / Path(provider.script).expanduser(), provider=provider)
+
+    def _authorizer(self, provider: ProviderInfo) -> Authorizer:
+        fixed = fixed_authorizer(provider, self._env)
+        if fixed is not None:
+            return fixed
+        if provider.auth is None:
+            return AccountAuthorizer(provider, self.auth)
+        if self._run is None:
+            key = f"model_providers.{provider.id}.auth"
+            raise ConfigError(f"`{key}` needs an engine that can run commands", key=key)
+        from engine.auth.commands import CommandTokens
+
+        return CommandTokens(provider.auth, self._run, home=str(self._home), env=self._env)
+
+
+@asynccontextmanager
+async def open_models(
+    config: Config,
+    *,
+    model: Model | None = None,
+    home: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    host: HostIdentity | None = None,
+    run: RunCommand | None = None,
+    version: str | None = None,
+) -> AsyncIterator[ModelPool]:
+    """A pool for the length of a block. `config` says where logins are kept and which are allowed.
+
+    `model`: answers for every provider, instead of what configuration names. `env` is where keys and header values are
+    read, at request time. `run` runs commands that print tokens.
+    """
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        pool = ModelPool(
+            config,
+            nursery,
+            model=model,
+            home=home or config.home,
+            env=os.environ if env is None else env,
+            host=host or HostIdentity(),
+            run=run,
+            version=version,
+        )
+        try:
+            yield pool
+        except Exception as exc:
+            failure = exc  # crosses no nursery: raised below, as it came
+        finally:
+            await pool.aclose()
+            nursery.cancel_scope.cancel(reason="the engine is closing")
+    if failure is not None:
+        raise failure
 
 
 def _provider(config: Config, provider_id: str) -> ProviderInfo:
@@ -128,5 +229,5 @@ async def open_model(
             )
         scripted = attrs.evolve(_provider(config, chosen), script=os.fspath(script))
         config = attrs.evolve(config, model_providers={**config.model_providers, SCRIPTED: scripted})
-    async with ModelPool(home=config.home, env=env, api_key=api_key, version=version) as pool:
+    async with open_models(config, env=env, host=HostIdentity(api_key=api_key), version=version) as pool:
         yield pool.get(config, chosen)

@@ -177,13 +177,14 @@ class ResponseDecoder:
         self.completed = False
         self.failure: ModelError | None = None
 
-    def open(self, headers: Mapping[str, str]) -> list[ResponseEvent]:
-        """What the response headers (names in lower case) say, before the first event."""
+    def open(self, headers: Mapping[str, str], *, limits: bool = True) -> list[ResponseEvent]:
+        """What the response headers (names in lower case) say, before the first event; `limits`: rate limits too."""
         events: list[ResponseEvent] = []
         if model := headers.get("openai-model"):
             self._model = model
             events.append(ServerModel(model))
-        events.extend(RateLimits(snapshot) for snapshot in snapshots_from_headers(headers))
+        if limits:
+            events.extend(RateLimits(snapshot) for snapshot in snapshots_from_headers(headers))
         if etag := headers.get("x-models-etag", "").strip():
             events.append(ModelsEtag(etag))
         if "x-reasoning-included" in headers:

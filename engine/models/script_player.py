@@ -126,10 +126,10 @@ class ScriptPlayer:
         self._used: dict[tuple[str, int], int] = {}
         self._number = 0
 
-    def play(self, body: JsonObject, headers: Mapping[str, str]) -> Played:
-        """The answer to a request. Raises `ScriptMismatch`, `ScriptExhausted`."""
+    def play(self, body: JsonObject, headers: Mapping[str, str], frame: JsonObject | None = None) -> Played:
+        """The answer to a request; `frame` as in `ScriptedRequest`. Raises `ScriptMismatch`, `ScriptExhausted`."""
         self._number += 1
-        request = ScriptedRequest(body, headers, self._number)
+        request = ScriptedRequest(body, headers, self._number, frame)
         if self.requests.maxlen:
             self.requests.append(request)
         response = self._choose(request)

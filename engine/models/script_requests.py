@@ -19,11 +19,15 @@ _PLACEHOLDER: Final = re.compile(r"\$\{([a-z_]+)(?:\[(-?\d+)\])?\}")
 class ScriptedRequest:
     """One request to the scripted model. Texts are worked out when first asked for.
 
-    `number` counts the requests of the model, from 1. Header names are in lower case.
+    `number` counts the requests of the model, from 1. Header names are in lower case. `frame` is what came over a
+    WebSocket, where `body` may be more: the input is complete.
     """
 
-    def __init__(self, body: JsonObject, headers: Mapping[str, str], number: int = 1) -> None:
+    def __init__(
+        self, body: JsonObject, headers: Mapping[str, str], number: int = 1, frame: JsonObject | None = None
+    ) -> None:
         self.body = body
+        self.frame = frame
         self.headers = headers
         self.number = number
 

@@ -1,7 +1,7 @@
 """Serves a script over HTTP and server-sent events, so that the network path is exercised by the same scripts.
 
-`POST .../responses` answers from the script, `GET .../models` lists one model, everything else is 404. Connections are
-kept alive; each has a task of its own in the server's nursery.
+`POST .../responses` answers from the script, `GET .../responses` may become a WebSocket, `GET .../models` lists one
+model, everything else is 404. Connections are kept alive; each has a task of its own in the server's nursery.
 """
 
 from __future__ import annotations
@@ -25,21 +25,32 @@ __all__ = ["ScriptServer", "serve_script"]
 
 MAX_REQUEST_BODY: Final = 256 * 1024 * 1024
 READ: Final = 64 * 1024
+UPGRADE_REQUIRED: Final = 426  # how HTTPS is asked for
 GRACE: Final = 2.0  # seconds open responses have after `stop`
 
 
 @final
 class ScriptServer:
-    """A running server, as `serve_script` reports it. Counters are for tests."""
+    """A running server, as `serve_script` reports it. Counters are for tests.
 
-    def __init__(self, host: str, port: int, accepting: trio.CancelScope) -> None:
+    `websocket`: whether upgrades are taken, or the HTTP status they get; it may be changed while the server runs.
+    `handshake` are more headers of an upgrade that is taken.
+    """
+
+    def __init__(self, host: str, port: int, accepting: trio.CancelScope, websocket: bool | int) -> None:
         self.host = host
         self.port = port
         self.accepted = 0  # connections so far
         self.answered = 0  # requests so far
+        self.upgraded = 0  # WebSockets so far
+        self.upgrades: list[Mapping[str, str]] = []  # headers of all requests for one, taken or not
+        self.warmed: list[JsonObject] = []  # frames that asked to generate nothing
+        self.processed: list[str] = []  # responses that clients said they have processed
+        self.websocket = websocket
+        self.handshake: Mapping[str, str] = {}
+        self.idle: set[trio.CancelScope] = set()  # who waits for a request now
+        self.stopping = False
         self._accepting = accepting
-        self._idle: set[trio.CancelScope] = set()
-        self._stopping = False
 
     @property
     def url(self) -> str:
@@ -49,9 +60,9 @@ class ScriptServer:
 
     def stop(self) -> None:
         """Stops: no new connections, idle ones are closed, open responses have the grace to end."""
-        self._stopping = True
+        self.stopping = True
         self._accepting.cancel()
-        for scope in self._idle:
+        for scope in self.idle:
             scope.cancel()
 
 
@@ -61,6 +72,7 @@ async def serve_script(
     host: str = "127.0.0.1",
     port: int = 0,
     grace: float = GRACE,
+    websocket: bool | int = True,
     task_status: trio.TaskStatus[ScriptServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until `ScriptServer.stop` or cancellation; reports the server with its bound port once it listens.
@@ -72,7 +84,7 @@ async def serve_script(
     listeners = await trio.open_tcp_listeners(port, host=host)
     accepting = trio.CancelScope()
     address = listeners[0].socket.getsockname()
-    server = ScriptServer(host, address[1], accepting)
+    server = ScriptServer(host, address[1], accepting, websocket)
 
     async def connection(stream: trio.SocketStream) -> None:
         server.accepted += 1
@@ -91,6 +103,7 @@ async def serve_script(
 
 def _load() -> None:
     import h11  # noqa: F401
+    import wsproto.extensions  # noqa: F401
 
 
 class _Gone(Exception):
@@ -139,9 +152,11 @@ class _Connection:
         if request is None:
             return False
         body = await self._body()
-        self._server.answered += 1
         path = request.target.decode("ascii", "replace").partition("?")[0].rstrip("/")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers}
+        if headers.get("upgrade", "").lower() == "websocket" and path.endswith("/responses"):
+            return await self._upgrade(headers)
+        self._server.answered += 1
         if request.method == b"POST" and path.endswith("/responses"):
             played = self._played(body, headers)
             if 200 <= played.status < 300 and not played.body:
@@ -155,7 +170,24 @@ class _Connection:
         else:
             message = f"no such path: {request.method.decode('ascii', 'replace')} {path}"
             await self._answer(_json(404, {"error": {"message": message}}))
-        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE and not self._server._stopping
+        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE and not self._server.stopping
+
+    async def _upgrade(self, headers: Mapping[str, str]) -> bool:
+        """Becomes a WebSocket, or says no; whether the connection can take another request."""
+        from engine.models.serving_websocket import ScriptWebSocket, handshake
+
+        server = self._server
+        server.upgrades.append(headers)
+        accepted = handshake(headers, server.handshake)
+        if server.websocket is not True or accepted is None:
+            status = 400 if accepted is None else int(server.websocket) or UPGRADE_REQUIRED
+            await self._answer(_json(status, {"error": {"message": "no websockets here"}}))
+            return not server.stopping
+        answer, protocol = accepted
+        await self._send(answer)
+        server.upgraded += 1
+        await ScriptWebSocket(server, self._model, self._stream, protocol, headers).run(self._http.trailing_data[0])
+        return False
 
     def _played(self, body: bytes, headers: Mapping[str, str]) -> Played:
         try:
@@ -177,9 +209,9 @@ class _Connection:
         import h11
 
         with trio.CancelScope() as scope:
-            if self._server._stopping:
+            if self._server.stopping:
                 return None
-            self._server._idle.add(scope)
+            self._server.idle.add(scope)
             try:
                 while True:
                     event = self._http.next_event()
@@ -190,7 +222,7 @@ class _Connection:
                     else:
                         return None
             finally:
-                self._server._idle.discard(scope)
+                self._server.idle.discard(scope)
         return None
 
     async def _body(self) -> bytes:
@@ -225,7 +257,7 @@ class _Connection:
 
         headers = [(name, value) for name, value in played.headers.items() if name != "content-length"]
         headers.append(("content-length", str(len(played.body))))
-        if close or self._server._stopping:
+        if close or self._server.stopping:
             headers.append(("connection", "close"))
         await self._send(
             h11.Response(status_code=played.status, headers=headers, reason=_reason(played.status)),

@@ -14,6 +14,7 @@ import trio
 from engine.errors import EngineError, InvalidRequest, SessionClosed, SessionCrashed, StoreError, TurnInterrupted
 from engine.exec_policy.in_force import RulesInForce
 from engine.execution.terminals import TerminalManager
+from engine.models.base import ModelSession, SessionFacts, open_model_session
 from engine.models.catalogue import ModelInfo, find_model
 from engine.protocol.events import ErrorEvent, ShutdownComplete, TurnAborted, Warning
 from engine.protocol.ids import SessionId, ThreadId, TurnId
@@ -23,7 +24,7 @@ from engine.protocol.wire import JsonObject
 from engine.records import define
 from engine.session.context import interruption_marker
 from engine.session.delivery import EventHub
-from engine.session.history import History
+from engine.session.history import History, sent_again
 from engine.session.settings import SettingsUpdate
 from engine.session.submissions import Interrupt, RunShell, Shutdown, Submission, UpdateSettings, UserTurn
 from engine.session.turn import TurnRun
@@ -37,7 +38,9 @@ from engine.tools.registry import ToolRegistry
 from engine.tools.turn_permissions import SessionApprovals
 
 if TYPE_CHECKING:
+    from engine.models.base import Model
     from engine.session.configuration import SessionConfiguration
+    from engine.session.prewarm import Prewarm
     from engine.session.resume import StoredPast
     from engine.session.services import Services
     from engine.telemetry.trace import StartupTrace
@@ -74,6 +77,8 @@ class SessionCore:
     """Set once `generation` is counted; `None` where there was nothing to count."""
     past: StoredPast | None = None
     """What a resumed thread brings along, until it is needed."""
+    prewarm: Prewarm | None = None
+    """The connection that is being prepared, until the first turn takes it."""
     rollout_path: str | None = None
     startup_trace: StartupTrace | None = None
     active: TurnRun | None = None
@@ -89,6 +94,7 @@ class SessionCore:
     _shutdown_id: str = attrs.field(default="", init=False)
     _terminals: TerminalManager | None = attrs.field(default=None, init=False)
     _registries: dict[tuple[str, bool], ToolRegistry] = attrs.field(factory=dict, init=False)
+    _line: tuple[Model, ModelSession] | None = attrs.field(default=None, init=False)
     _send: trio.MemorySendChannel[Submission] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Submission] = attrs.field(init=False)
 
@@ -137,7 +143,11 @@ class SessionCore:
 
     def model_slug(self) -> str:
         """The model later turns use."""
-        return find_model(self.configuration.model, self.configuration.config).slug
+        return self.model_info().slug
+
+    def model_info(self) -> ModelInfo:
+        """What is known of that model."""
+        return find_model(self.configuration.model, self.configuration.config)
 
     def force_stop(self) -> None:
         """Cancels everything the session runs; what is left to do is the guard's."""
@@ -197,7 +207,7 @@ class SessionCore:
     async def _user_turn(self, submission: Submission, op: UserTurn) -> TurnRun:
         # Settings are committed even where the input ends up steering the active turn.
         self._apply(submission, op.update)
-        model_info = find_model(self.configuration.model, self.configuration.config)
+        model_info = self.model_info()
         if model_info.is_fallback:
             self.hub.emit(
                 submission.id,
@@ -219,7 +229,7 @@ class SessionCore:
         return turn
 
     def _user_shell(self, submission: Submission, op: RunShell) -> TurnRun:
-        model_info = find_model(self.configuration.model, self.configuration.config)
+        model_info = self.model_info()
         host = self.active
         turn = make_turn(self, submission, (), model_info, kind="user_shell", host=host)
         if host is None:
@@ -252,6 +262,28 @@ class SessionCore:
                 max_poll_ms=self.configuration.config.background_terminal_max_timeout,
             )
         return self._terminals
+
+    def line_to(self, model: Model) -> ModelSession:
+        """The session's own line to a model, kept while its turns use that model."""
+        if self._line is not None:
+            known, line = self._line
+            if known is model:
+                return line
+            line.fall_back()  # lets its connection go
+        facts = SessionFacts(
+            spawn=self.ward.start_soon,
+            input_form=sent_again,
+            acknowledge=self.configuration.config.features.get("responses_websocket_response_processed", False),
+        )
+        line = open_model_session(model, facts)
+        self._line = (model, line)
+        return line
+
+    async def use_prewarm(self, limit: float) -> None:
+        """The first turn takes the prepared connection, and waits for it until it is `limit` seconds old."""
+        prewarm, self.prewarm = self.prewarm, None
+        if prewarm is not None:
+            await prewarm.settle(limit)
 
     async def settle_past(self) -> None:
         """Returns when history and reference context of a resumed thread are there. Raises `StoreError`."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from engine.protocol.codec import encode
+from engine.errors import ProtocolError
+from engine.protocol.codec import decode_item, encode
 from engine.protocol.items import (
     CompactionTrigger,
     ContentPart,
@@ -19,6 +20,7 @@ from engine.protocol.items import (
     LocalShellCall,
     Message,
     OutputContent,
+    OutputText,
     Reasoning,
     ReasoningText,
     ResponseItem,
@@ -30,10 +32,12 @@ from engine.protocol.truncation import scaled, truncate_output
 from engine.protocol.wire import JsonObject, UnknownVariant
 from engine.records import define, frozen
 
-__all__ = ["History", "Stored", "is_kept", "request_form"]
+__all__ = ["History", "Stored", "is_kept", "request_form", "sent_again", "without_noise"]
 
 IMAGE_OMITTED = "image content omitted because you do not support image input"
 ABORTED = "aborted"
+# What servers add to output parts and nobody reads again; kept out of rollouts and requests.
+OUTPUT_NOISE = ("annotations", "logprobs", "status")
 ENTRY_FACTOR = 1.2  # tool outputs enter the history with a little more than the turn's budget
 
 _Call = FunctionCall | CustomToolCall | LocalShellCall | ToolSearchCall
@@ -160,6 +164,15 @@ def request_form(item: ResponseItem) -> JsonObject:
     return form
 
 
+def sent_again(raw: JsonObject) -> JsonObject | None:
+    """How later requests carry an output item that a server sent; `None` for one that leaves no trace."""
+    try:
+        item = decode_item(raw)
+    except ProtocolError:
+        return None
+    return request_form(without_noise(item)) if is_kept(item) else None
+
+
 def _without_images(item: ResponseItem, form: JsonObject) -> JsonObject:
     if isinstance(item, Message):
         if any(isinstance(part, InputImage) for part in item.content):
@@ -176,3 +189,21 @@ def _has_image(output: OutputContent) -> bool:
 
 def _text_for(part: ContentPart) -> ContentPart:
     return InputText(IMAGE_OMITTED) if isinstance(part, InputImage) else part
+
+
+def without_noise(item: ResponseItem) -> ResponseItem:
+    """The item without fields that only servers write; unknown ones stay."""
+    if isinstance(item, Message):
+        content = tuple(
+            attrs.evolve(part, extra=_quiet(part.extra)) if isinstance(part, OutputText) and part.extra else part
+            for part in item.content
+        )
+        return attrs.evolve(item, content=content, extra=_quiet(item.extra))
+    if isinstance(item, FunctionCall | Reasoning) and item.extra:
+        return attrs.evolve(item, extra=_quiet(item.extra))
+    return item
+
+
+def _quiet(extra: object) -> dict[str, object]:
+    assert hasattr(extra, "items")
+    return {key: value for key, value in extra.items() if key not in OUTPUT_NOISE}

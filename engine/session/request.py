@@ -69,7 +69,8 @@ def build_request(
     if text:
         body["text"] = text
     body["client_metadata"] = {"x-codex-installation-id": facts.installation_id}
-    return ModelRequest(body=body, headers=_headers(facts, turn_state))
+    compress = configuration.config.features.get("enable_request_compression", False)
+    return ModelRequest(body=body, headers=_headers(facts, turn_state), compress=compress)
 
 
 def _text_controls(facts: RequestFacts) -> JsonObject:

@@ -13,6 +13,7 @@ import trio
 
 from engine.errors import ContextWindowExceeded, ModelError
 from engine.models import responses
+from engine.models.failures import UsageLimitReached
 from engine.protocol.events import (
     AgentMessageContentDelta,
     AgentReasoningSectionBreak,
@@ -39,6 +40,7 @@ from engine.protocol.items import (
 from engine.protocol.settings import TokenUsage
 from engine.protocol.turn_items import AgentMessageItem, AgentText, ReasoningItem, WebSearchItem
 from engine.records import define
+from engine.session.history import without_noise
 from engine.session.tool_calls import ResponseCalls
 
 if TYPE_CHECKING:
@@ -48,8 +50,6 @@ __all__ = ["SampleOutcome", "backoff", "sample"]
 
 BACKOFF_BASE = 0.2  # seconds; doubled each time, with 10 % jitter
 _Shown = AgentMessageItem | ReasoningItem | WebSearchItem
-# What servers add to output parts and nobody reads again; kept out of rollouts and requests.
-OUTPUT_NOISE = ("annotations", "logprobs", "status")
 
 
 @define
@@ -76,16 +76,26 @@ async def sample(turn: TurnRun) -> SampleOutcome:
             turn.fill_window()
             raise
         except ModelError as exc:
-            if not exc.retryable or attempt >= limit:
+            if isinstance(exc, UsageLimitReached):
+                turn.note_rate_limits(exc.rate_limits)
+                turn.count_tokens(None)
+            if not exc.retryable:
                 raise
+            if attempt >= limit:
+                if not turn.model.fall_back():
+                    raise
+                turn.emit(Warning(f"Falling back from WebSockets to HTTPS transport. {exc.message}"))
+                attempt = 0
+                continue
             attempt += 1
-            turn.emit(
-                StreamError(
-                    f"Reconnecting... {attempt}/{limit}",
-                    {"response_stream_disconnected": {"http_status_code": exc.status}},
-                    exc.message,
+            if attempt > 1 or not turn.model.websocket:  # a first broken WebSocket is nothing to tell
+                turn.emit(
+                    StreamError(
+                        f"Reconnecting... {attempt}/{limit}",
+                        {"response_stream_disconnected": {"http_status_code": exc.status}},
+                        exc.message,
+                    )
                 )
-            )
             await trio.sleep(exc.delay if exc.delay is not None else backoff(attempt))
 
 
@@ -182,7 +192,7 @@ class _Response:
 
     def _done(self, item: ResponseItem, calls: ResponseCalls) -> None:
         turn = self.turn
-        item = _without_noise(item)
+        item = without_noise(item)
         if isinstance(item, FunctionCall | CustomToolCall):
             turn.record([item])
             turn.note_first_token()
@@ -244,21 +254,3 @@ def _turn_item(item: ResponseItem, raw_reasoning: bool, item_id: str | None = No
                 item_id or item.id or new_item_id(), query if isinstance(query, str) else "", item.action
             )
     return None
-
-
-def _without_noise(item: ResponseItem) -> ResponseItem:
-    """The item without fields that only servers write; unknown ones stay."""
-    if isinstance(item, Message):
-        content = tuple(
-            attrs.evolve(part, extra=_quiet(part.extra)) if isinstance(part, OutputText) and part.extra else part
-            for part in item.content
-        )
-        return attrs.evolve(item, content=content, extra=_quiet(item.extra))
-    if isinstance(item, FunctionCall | Reasoning) and item.extra:
-        return attrs.evolve(item, extra=_quiet(item.extra))
-    return item
-
-
-def _quiet(extra: object) -> dict[str, object]:
-    assert hasattr(extra, "items")
-    return {key: value for key, value in extra.items() if key not in OUTPUT_NOISE}

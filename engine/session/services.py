@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.execution.shells import Shell
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
+    from engine.models.opening import ModelPool
     from engine.session.core import SessionCore
     from engine.session.environments import EnvironmentManager
     from engine.thread_store.interface import ThreadStore
@@ -36,6 +37,8 @@ class Services:
     """Seconds that an orderly stop may take."""
     config_for: Callable[[Mapping[str, object], str, PermissionOverrides], Awaitable[Config]]
     """The configuration with per-session arguments, for an absolute cwd; cached while files don't change."""
+    models: ModelPool
+    """The models of the engine, with its login."""
     model_for: Callable[[Config, str], Model]
     """The model behind a provider id. Raises `UnknownProvider`."""
     installation_id: Callable[[], Awaitable[str]]

@@ -24,6 +24,7 @@ from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
 from engine.session.fork import fork_in_memory, fork_stored, stored_at
 from engine.session.from_memory import items_from_memory
+from engine.session.prewarm import Prewarm
 from engine.session.resume import count_generation, restore
 from engine.session.startup import Start, Step, check_graph
 from engine.thread_store.interface import CreateThread, ResumeThread, ThreadQuery
@@ -188,6 +189,8 @@ async def _session(start: Start) -> None:
     if start.live is not None:
         start.live.on_lost(lambda: items_from_memory(core))
         start.live.on_notice(lambda text: hub.emit("", Warning(text)))
+    if provider.supports_websockets:
+        core.prewarm = Prewarm()
     start.core = core
 
 
@@ -225,6 +228,17 @@ def _is_uncounted(start: Start) -> bool:
     return start.core is not None and start.core.counting is not None
 
 
+async def _prewarm(start: Start) -> None:
+    """Connects to a model that takes WebSockets; the first turn finds the connection there."""
+    assert start.core is not None
+    assert start.core.prewarm is not None
+    await start.core.prewarm.run(start.core)
+
+
+def _has_prewarm(start: Start) -> bool:
+    return start.core is not None and start.core.prewarm is not None
+
+
 GRAPH: tuple[Step, ...] = (
     Step("stored_thread", _stored_thread),
     Step("configuration", _configuration, needs=("stored_thread",), budget_ms=0.2),
@@ -233,5 +247,6 @@ GRAPH: tuple[Step, ...] = (
     Step("thread_persistence", _thread_persistence, needs=("model",), budget_ms=0.2),
     Step("session", _session, needs=("thread_persistence", "shell"), budget_ms=0.2),
     Step("window_generation", _window_generation, needs=("session",), when="background", applies=_is_uncounted),
+    Step("prewarm", _prewarm, needs=("session",), when="background", applies=_has_prewarm),
 )
 check_graph(GRAPH)

@@ -48,7 +48,7 @@ from engine.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from engine.config.providers import ProviderInfo
-    from engine.models.base import Model, ModelRequest
+    from engine.models.base import ModelRequest, ModelSession
     from engine.models.catalogue import ModelInfo
     from engine.session.core import SessionCore
     from engine.session.delivery import EventHub
@@ -83,7 +83,7 @@ class TurnRun:
     kind: Literal["regular", "user_shell"]
     facts: TurnFacts
     fence: Fence
-    model: Model
+    model: ModelSession
     model_info: ModelInfo
     registry: ToolRegistry
     tool_context: ToolContext
@@ -152,6 +152,14 @@ class TurnRun:
 
     def build_request(self) -> ModelRequest:
         """The request for the history as it is now."""
+        return self._request(self.core.history.for_request(images="image" in self.model_info.input_modalities))
+
+    async def warm_request(self) -> ModelRequest:
+        """A request with nothing to answer."""
+        self._installation_id = await self.core.services.installation_id()
+        return self._request([])
+
+    def _request(self, items: list[JsonObject]) -> ModelRequest:
         facts = RequestFacts(
             thread_id=self.thread_id,
             session_id=self.core.session_id,
@@ -166,7 +174,6 @@ class TurnRun:
             output_schema=self.output_schema,
             started_at_ms=int(self.started_at * 1000),
         )
-        items = self.core.history.for_request(images="image" in self.model_info.input_modalities)
         return build_request(facts, items, self.registry.specs(), self._turn_state)
 
     def note_response_headers(self, headers: Mapping[str, str]) -> None:
@@ -235,6 +242,7 @@ class TurnRun:
                 collaboration_mode_kind=self.facts.configuration.collaboration.mode,
             )
         )
+        await self.core.use_prewarm(self.provider.websocket_connect_timeout_ms / 1000)
         self._installation_id = await self.core.services.installation_id()
         await self.core.settle_past()
         self._record_context()

@@ -69,7 +69,11 @@ def make_turn(
         cwd=configuration.cwd,
         truncation=facts.truncation,
         permissions=TurnPermissions(
-            configuration.permissions.profile, configuration.cwd, configuration.view, core.approvals
+            configuration.permissions.profile,
+            configuration.cwd,
+            configuration.view,
+            core.approvals,
+            services.sandbox.protected,
         ),
         sandbox=services.sandbox,
         features=config.features,
@@ -95,7 +99,7 @@ def make_turn(
         kind=kind,
         facts=facts,
         fence=fence,
-        model=services.model_for(config, config.model_provider_id),
+        model=core.line_to(services.model_for(config, config.model_provider_id)),
         model_info=model_info,
         registry=core.registry(model_info, somewhere=bool(configuration.environments)),
         tool_context=context,

@@ -39,7 +39,6 @@ def warnings(text: str) -> list[str]:
         ("web_search = 'live'", '`web_search = "live"`'),
         ("approvals_reviewer = 'auto_review'", '`approvals_reviewer = "auto_review"`'),
         ("tools.web_search.context_size = 'low'", "`tools.web_search`"),
-        ("forced_login_method = 'api'", "`forced_login_method`"),
         ("commit_attribution = 'me'", "`commit_attribution`"),
         ("permissions.dev.network = {enabled = true, mode = 'full'}", "`permissions.dev.network`"),
         ("features.goals = true", "`features.goals`"),
@@ -108,6 +107,7 @@ USED_INSIDE = {
     *("features", "experimental_use_unified_exec_tool", "suppress_unstable_features_warning", "skills", "tools"),
     *("experimental_thread_store_endpoint", "debug", "model_supports_reasoning_summaries", "approvals_reviewer"),
     *("hide_agent_reasoning", "chatgpt_base_url", "include_apps_instructions", "web_search"),
+    "forced_chatgpt_workspace_id",
 }
 
 

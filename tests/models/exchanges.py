@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from engine.config.providers import ProviderInfo
+from engine.http import HttpClients
 from engine.models.base import Model, ModelRequest
 from engine.models.client import ResponsesClient
 from engine.models.responses import ResponseEvent
@@ -66,13 +67,14 @@ async def served(
     """A client that talks over loopback to a server that answers from the model's script."""
     async with trio.open_nursery() as nursery:
         server: ScriptServer = await nursery.start(serve_script, model)
+        http = HttpClients(env or {}, max_connections=max_connections)
         client = ResponsesClient(
             provider(server.url, **fields),
             env={} if env is None else env,
             backoff=NO_PAUSE,
-            max_connections=max_connections,
+            http=http,
         )
-        async with client:
+        async with http, client:
             yield client, server
         server.stop()
 

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import trio
 
+from engine.auth.authorizers import AccountAuthorizer
 from engine.errors import ConfigError, ContextWindowExceeded, MissingCredential, ModelError
 from engine.models import responses as r
 from engine.models.base import ModelRequest
-from engine.models.client import ResponsesClient, responses_url
+from engine.models.client import ResponsesClient, endpoint_url
 from engine.models.failures import Disconnected, EventTooLarge, IdleTimeout
 from engine.models.scripted import ScriptedModel
 from engine.models.scripts import Script, cut, event, failed, http_error, reply, response, say, script, wait
 from engine.models.sse import MAX_EVENT_BYTES, sse_bytes
+from tests.auth.logins import managed
 from tests.models.exchanges import (
     NO_PAUSE,
     SSE_HEAD,
@@ -144,8 +146,9 @@ async def test_a_key_is_read_from_the_home(tmp_path: Any) -> None:
     (tmp_path / "auth.json").write_text(json.dumps({"OPENAI_API_KEY": "stored"}))
     async with served(scripted) as (_, server):
         asked = provider(server.url, requires_openai_auth=True)
-        async with ResponsesClient(asked, env={}, home=tmp_path) as client:
-            await collect(client)
+        async with managed(tmp_path) as logins:
+            async with ResponsesClient(asked, env={}, authorizer=AccountAuthorizer(asked, logins)) as client:
+                await collect(client)
     assert scripted.requests[0].headers["authorization"] == "Bearer stored"
 
 
@@ -311,7 +314,7 @@ async def test_a_base_url_that_only_the_http_library_refuses() -> None:
     ],
 )
 def test_the_endpoint(base: str | None, url: str) -> None:
-    assert responses_url(provider(base, query_params={"a": "b c"})) == url
+    assert endpoint_url(provider(base, query_params={"a": "b c"})) == url
 
 
 async def test_secrets_in_the_url_are_not_shown() -> None:

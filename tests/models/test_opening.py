@@ -13,7 +13,7 @@ from engine.config.loading import load_config
 from engine.config.model import Config
 from engine.errors import ConfigError, ScriptError, UnknownProvider
 from engine.models.client import ResponsesClient
-from engine.models.opening import ModelPool, open_model
+from engine.models.opening import open_model, open_models
 from engine.models.scripted import ScriptedModel
 from tests.models.exchanges import collect
 
@@ -42,7 +42,7 @@ async def test_openai_is_the_default(config: Config) -> None:
 
 
 async def test_one_client_per_provider(config: Config) -> None:
-    async with ModelPool(env={}) as pool:
+    async with open_models(config, env={}) as pool:
         mock = pool.get(config, "mock")
         assert pool.get(config, "mock") is mock
         assert pool.get(config) is not mock
@@ -51,7 +51,7 @@ async def test_one_client_per_provider(config: Config) -> None:
 
 async def test_a_given_model_answers_for_all(config: Config) -> None:
     given = ScriptedModel(["a"])
-    async with ModelPool(given) as pool:
+    async with open_models(config, model=given) as pool:
         assert pool.get(config, "nobody knows") is given
 
 
@@ -62,10 +62,12 @@ async def test_unknown_providers_name_the_known_ones(config: Config) -> None:
     assert "Model provider `nope` not found; known providers: amazon-bedrock, lmstudio, mock, o" in str(caught.value)
 
 
-@pytest.mark.parametrize("provider", ["amazon-bedrock", "tool"])
-async def test_providers_this_engine_cannot_talk_to(config: Config, provider: str) -> None:
-    async with ModelPool(env={}) as pool:
-        with pytest.raises(ConfigError, match="not supported yet"):
+@pytest.mark.parametrize(
+    ("provider", "why"), [("amazon-bedrock", "not supported yet"), ("tool", "an engine that can run commands")]
+)
+async def test_providers_that_cannot_be_talked_to(config: Config, provider: str, why: str) -> None:
+    async with open_models(config, env={}) as pool:
+        with pytest.raises(ConfigError, match=why):
             pool.get(config, provider)
 
 

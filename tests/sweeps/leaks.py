@@ -21,7 +21,6 @@ from trio._core._thread_cache import THREAD_CACHE  # private: who is idle; see `
 
 import engine
 from engine.execution._link import Link
-from engine.models.client import ResponsesClient
 
 __all__ = ["Snapshot", "differences", "inside", "outside"]
 
@@ -251,8 +250,6 @@ def _of_the_supervisor(link: Link | None) -> Iterable[str]:
 
 def _connections(opened: engine.Engine) -> int:
     """Connections to Responses servers that a request still holds; idle ones are kept on purpose."""
-    pool = getattr(opened._services.model_for, "__self__", None)
-    clients = [model for _, model in getattr(pool, "_opened", ()) if isinstance(model, ResponsesClient)]
-    transports = [client._http._transport for client in clients if client._http is not None]
+    transports = [client._transport for client in opened._services.models.http._clients.values()]
     connections = [connection for transport in transports for connection in transport._pool.connections]  # type: ignore[attr-defined]
     return sum(not connection.is_idle() for connection in connections)
