@@ -22,11 +22,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 import engine
 from engine.aio.host import Host
 from engine.aio.session import EventStream, Session, Turn
+from engine.aio.threads import Threads
 from engine.config.sources import SYSTEM_FOLDER
 from engine.portal import Portal
 from engine.tools.approvals import refuse
@@ -34,24 +35,31 @@ from engine.tools.approvals import refuse
 if TYPE_CHECKING:
     from engine import (
         Approver,
+        ConfigEdit,
+        ConfigWritten,
+        LayerStack,
         Model,
         SessionSettings,
         SettingsUpdate,
         ThreadId,
         ThreadStore,
         Tool,
+        TurnId,
     )
     from engine.session.environments import Environment
 
 
-__all__ = ["Engine", "EventStream", "Session", "Turn", "open_engine"]
+__all__ = ["Engine", "EventStream", "Session", "Threads", "Turn", "open_engine", "open_threads"]
+
+
+S = TypeVar("S")
 
 
 @final
 class Engine:
     """A running engine, as `engine.Engine`; `open_engine` makes it."""
 
-    def __init__(self, host: Host, inner: engine.Engine) -> None:
+    def __init__(self, host: Host[engine.Engine], inner: engine.Engine) -> None:
         self._host = host
         self._inner = inner
 
@@ -93,6 +101,38 @@ class Engine:
         )
         return Session(host, await host.call(resume, undo=engine.Session.aclose))
 
+    async def fork_session(
+        self,
+        thread: ThreadId | str | PathLike[str] | Literal["last"],
+        update: SettingsUpdate | None = None,
+        *,
+        before: int | Literal["interrupted"] = "interrupted",
+        through: TurnId | str | None = None,
+        settings: SessionSettings | None = None,
+        any_cwd: bool = False,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> Session:
+        """Goes on with a copy of a stored thread, under a new id; the thread itself stays as it is."""
+        host = self._host
+        fork = functools.partial(
+            self._inner.fork_session,
+            thread,
+            update,
+            before=before,
+            through=through,
+            settings=settings,
+            any_cwd=any_cwd,
+            tools=host.tools(tools),
+            approve=host.approver(approve),
+        )
+        return Session(host, await host.call(fork, undo=engine.Session.aclose))
+
+    @property
+    def threads(self) -> Threads:
+        """The stored threads; they need not run."""
+        return Threads(self._host, self._inner.threads)
+
     async def find_thread(
         self,
         *,
@@ -115,6 +155,22 @@ class Engine:
             yield session
         finally:
             await session.aclose()
+
+    async def read_config(self, cwd: PathLike[str] | str | None = None) -> LayerStack:
+        """The configuration as it stands in its layers now."""
+        return await self._host.call(self._inner.read_config, cwd)
+
+    async def write_config(
+        self,
+        edits: Sequence[ConfigEdit],
+        *,
+        expected_version: str | None = None,
+        file: PathLike[str] | str | None = None,
+    ) -> ConfigWritten:
+        """Changes the user's configuration file, all edits or none."""
+        return await self._host.call(
+            functools.partial(self._inner.write_config, edits, expected_version=expected_version, file=file)
+        )
 
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that run now, oldest first."""
@@ -164,9 +220,24 @@ async def open_engine(
         environments=environments,
     )
     host = Host(Portal(opening, "engine"))
+    async with _opened(host) as inner:
+        yield Engine(host, inner)
+
+
+@asynccontextmanager
+async def open_threads(*, home: PathLike[str] | str | None = None) -> AsyncIterator[Threads]:
+    """The stored threads of a home for the length of a block, without an engine. As `engine.open_threads`."""
+    host = Host(Portal(functools.partial(engine.open_threads, home=home), "engine threads"))
+    async with _opened(host) as inner:
+        yield Threads(host, inner)
+
+
+@asynccontextmanager
+async def _opened(host: Host[S]) -> AsyncIterator[S]:
+    """Starts the portal of a host and opens what it is for; both are over at the end of the block."""
     host.portal.start()
     try:
-        yield Engine(host, await host.call(host.portal.open))
+        yield await host.call(host.portal.open)
     finally:
         try:
             await host.call(host.portal.close)

@@ -6,13 +6,12 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import attrs
 import outcome
 import trio
 
-import engine
 from engine.portal import Call, Portal
 from engine.tools.approvals import refuse
 
@@ -27,13 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["Host"]
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Host:
+class Host(Generic[S]):
     """The host's loop, and the portal to the engine's."""
 
-    def __init__(self, portal: Portal[engine.Engine]) -> None:
+    def __init__(self, portal: Portal[S]) -> None:
         self.portal = portal
         self.loop = asyncio.get_running_loop()
 

@@ -19,34 +19,53 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 import engine
 from engine.blocking.host import Approver, Host, refuse, tool
 from engine.blocking.session import EventStream, Session, Turn
+from engine.blocking.threads import Threads
 from engine.config.sources import SYSTEM_FOLDER
 from engine.portal import Portal
 
 if TYPE_CHECKING:
     from engine import (
+        ConfigEdit,
+        ConfigWritten,
+        LayerStack,
         Model,
         SessionSettings,
         SettingsUpdate,
         ThreadId,
         ThreadStore,
         Tool,
+        TurnId,
     )
     from engine.session.environments import Environment
 
 
-__all__ = ["Approver", "Engine", "EventStream", "Session", "Turn", "open_engine", "refuse", "tool"]
+__all__ = [
+    "Approver",
+    "Engine",
+    "EventStream",
+    "Session",
+    "Threads",
+    "Turn",
+    "open_engine",
+    "open_threads",
+    "refuse",
+    "tool",
+]
+
+
+S = TypeVar("S")
 
 
 @final
 class Engine:
     """A running engine, as `engine.Engine`; `open_engine` makes it."""
 
-    def __init__(self, host: Host, inner: engine.Engine) -> None:
+    def __init__(self, host: Host[engine.Engine], inner: engine.Engine) -> None:
         self._host = host
         self._inner = inner
 
@@ -86,6 +105,38 @@ class Engine:
         )
         return Session(host, host.call(resume, undo=engine.Session.aclose))
 
+    def fork_session(
+        self,
+        thread: ThreadId | str | PathLike[str] | Literal["last"],
+        update: SettingsUpdate | None = None,
+        *,
+        before: int | Literal["interrupted"] = "interrupted",
+        through: TurnId | str | None = None,
+        settings: SessionSettings | None = None,
+        any_cwd: bool = False,
+        tools: Sequence[Tool] = (),
+        approve: Approver = refuse,
+    ) -> Session:
+        """Goes on with a copy of a stored thread, under a new id; the thread itself stays as it is."""
+        host = self._host
+        fork = functools.partial(
+            self._inner.fork_session,
+            thread,
+            update,
+            before=before,
+            through=through,
+            settings=settings,
+            any_cwd=any_cwd,
+            tools=tools,
+            approve=host.approver(approve),
+        )
+        return Session(host, host.call(fork, undo=engine.Session.aclose))
+
+    @property
+    def threads(self) -> Threads:
+        """The stored threads; they need not run."""
+        return Threads(self._host, self._inner.threads)
+
     def find_thread(
         self,
         *,
@@ -108,6 +159,22 @@ class Engine:
             yield session
         finally:
             session.aclose()
+
+    def read_config(self, cwd: PathLike[str] | str | None = None) -> LayerStack:
+        """The configuration as it stands in its layers now."""
+        return self._host.call(self._inner.read_config, cwd)
+
+    def write_config(
+        self,
+        edits: Sequence[ConfigEdit],
+        *,
+        expected_version: str | None = None,
+        file: PathLike[str] | str | None = None,
+    ) -> ConfigWritten:
+        """Changes the user's configuration file, all edits or none."""
+        return self._host.call(
+            functools.partial(self._inner.write_config, edits, expected_version=expected_version, file=file)
+        )
 
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that run now, oldest first."""
@@ -157,9 +224,24 @@ def open_engine(
         environments=environments,
     )
     host = Host(Portal(opening, "engine"))
+    with _opened(host) as inner:
+        yield Engine(host, inner)
+
+
+@contextmanager
+def open_threads(*, home: PathLike[str] | str | None = None) -> Iterator[Threads]:
+    """The stored threads of a home for the length of a block, without an engine. As `engine.open_threads`."""
+    host = Host(Portal(functools.partial(engine.open_threads, home=home), "engine threads"))
+    with _opened(host) as inner:
+        yield Threads(host, inner)
+
+
+@contextmanager
+def _opened(host: Host[S]) -> Iterator[S]:
+    """Starts the portal of a host and opens what it is for; both are over at the end of the block."""
     host.portal.start()
     try:
-        yield Engine(host, host.call(host.portal.open))
+        yield host.call(host.portal.open)
     finally:
         try:
             host.call(host.portal.close)

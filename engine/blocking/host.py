@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import trio
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Approver", "Host", "refuse", "tool"]
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -56,10 +57,10 @@ def _in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     return call
 
 
-class Host:
+class Host(Generic[S]):
     """The portal to the engine's loop."""
 
-    def __init__(self, portal: Portal[engine.Engine]) -> None:
+    def __init__(self, portal: Portal[S]) -> None:
         self.portal = portal
 
     def call(

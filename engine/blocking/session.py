@@ -6,7 +6,7 @@ import functools
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Self, final
+from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 import engine
 from engine.blocking.host import Host
@@ -32,7 +32,7 @@ __all__ = ["EventStream", "Session", "Turn"]
 class EventStream:
     """Events as they come; iterate with `for`. As `engine.EventStream`, and it raises the same."""
 
-    def __init__(self, host: Host, source: engine.EventStream | engine.Turn) -> None:
+    def __init__(self, host: Host[Any], source: engine.EventStream | engine.Turn) -> None:
         self._host = host
         self._source = source
         self._ready: deque[Event] = deque()
@@ -54,7 +54,7 @@ class EventStream:
 class Turn:
     """A turn that runs in its session, as `engine.Turn`. Iterate for its events."""
 
-    def __init__(self, host: Host, inner: engine.Turn) -> None:
+    def __init__(self, host: Host[Any], inner: engine.Turn) -> None:
         self._host = host
         self._inner = inner
         self._events = EventStream(host, inner)
@@ -91,7 +91,7 @@ class Turn:
 class Session:
     """A running session, as `engine.Session`."""
 
-    def __init__(self, host: Host, inner: engine.Session) -> None:
+    def __init__(self, host: Host[Any], inner: engine.Session) -> None:
         self._host = host
         self._inner = inner
 

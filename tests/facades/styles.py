@@ -30,6 +30,9 @@ class Style:
     def open_engine(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
         raise NotImplementedError
 
+    def open_threads(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
+        raise NotImplementedError
+
     def tool(self, function: Callable[..., Any], **arguments: Any) -> engine.Tool:
         """A tool made of a plain function."""
         raise NotImplementedError
@@ -63,6 +66,9 @@ class TrioStyle(Style):
     def open_engine(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
         return engine.open_engine(**arguments)
 
+    def open_threads(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
+        return engine.open_threads(**arguments)
+
     def tool(self, function: Callable[..., Any], **arguments: Any) -> engine.Tool:
         return engine.tool(**arguments)(_coroutine(function))
 
@@ -79,6 +85,9 @@ class AioStyle(TrioStyle):
     def open_engine(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
         return engine.aio.open_engine(**arguments)
 
+    def open_threads(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
+        return engine.aio.open_threads(**arguments)
+
     def run(self, scenario: Scenario) -> None:
         asyncio.run(scenario(self))
 
@@ -88,6 +97,9 @@ class BlockingStyle(Style):
 
     def open_engine(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
         return _Entered(engine.blocking.open_engine(**arguments), _Awaitable)
+
+    def open_threads(self, **arguments: Any) -> AbstractAsyncContextManager[Host]:
+        return _Entered(engine.blocking.open_threads(**arguments), _Awaitable)
 
     def tool(self, function: Callable[..., Any], **arguments: Any) -> engine.Tool:
         return engine.blocking.tool(**arguments)(function)
@@ -140,7 +152,7 @@ class _Awaitable:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._inner, name)
         if not callable(value):
-            return value
+            return _wrapped(value)
         if name in _PLAIN:
             return lambda *args: _wrapped(value(*args))
         if name in ("session", "turn"):
@@ -166,7 +178,8 @@ class _Awaitable:
 def _wrapped(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_wrapped, value))
-    return _Awaitable(value) if isinstance(value, engine.blocking.Session | engine.blocking.Turn) else value
+    return _Awaitable(value) if isinstance(value, _HANDLES) else value
 
 
+_HANDLES = (engine.blocking.Session, engine.blocking.Turn, engine.blocking.Threads)
 STYLES = (TrioStyle(), AioStyle(), BlockingStyle())

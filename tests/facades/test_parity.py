@@ -11,7 +11,7 @@ import engine.aio
 import engine.blocking
 
 FACADES = [engine.aio, engine.blocking]
-HANDLES = ["Engine", "Session", "Turn", "EventStream"]
+HANDLES = ["Engine", "Session", "Turn", "EventStream", "Threads"]
 ITERATION = {"__aiter__": "__iter__", "__anext__": "__next__"}
 
 
@@ -38,8 +38,9 @@ def test_a_handle_offers_the_same(facade: object, handle: str) -> None:
 
 
 @pytest.mark.parametrize("facade", FACADES, ids=lambda module: module.__name__)
-def test_open_engine_takes_the_same(facade: object) -> None:
-    _same_parameters(engine.open_engine, getattr(facade, "open_engine"), "open_engine")  # noqa: B009
+@pytest.mark.parametrize("name", ["open_engine", "open_threads"])
+def test_what_opens_them_takes_the_same(facade: object, name: str) -> None:
+    _same_parameters(getattr(engine, name), getattr(facade, name), name)
 
 
 def _same_parameters(ours: object, theirs: object, name: str) -> None:

@@ -217,6 +217,27 @@ def test_a_command_of_the_user(style: Style, tmp_path: Path) -> None:
     style.run(scenario)
 
 
+def test_forks_and_stored_threads(style: Style, tmp_path: Path) -> None:
+    async def scenario(api: Style) -> None:
+        model = engine.ScriptedModel([scripts.reply("a", repeat=None)])
+        async with api.open_engine(home=tmp_path, model=model) as host:
+            async with host.session(FREE) as session:
+                await session.run("x")
+                fork = await host.fork_session(session.thread_id, settings=FREE)
+                await fork.run("y")
+                await fork.aclose()
+                await host.threads.rename(session.thread_id, "the first")
+            page = await host.threads.list()
+            assert {thread.thread_id for thread in page.threads} == {session.thread_id, fork.thread_id}
+        async with api.open_threads(home=tmp_path) as threads:
+            assert (await threads.read(session.thread_id)).name == "the first"
+            assert await threads.archive(fork.thread_id) == (fork.thread_id,)
+            with pytest.raises(engine.ThreadNotFound):
+                await threads.read("01890a5d-ac96-774b-bcce-b302099a8057")
+
+    style.run(scenario)
+
+
 def test_objects_of_a_closed_engine_say_so(style: Style, tmp_path: Path) -> None:
     async def scenario(api: Style) -> None:
         async with api.open_engine(home=tmp_path, model=engine.ScriptedModel([])) as host:

@@ -1,0 +1,103 @@
+"""Stored threads, as `engine.Threads`."""
+
+from __future__ import annotations
+
+import functools
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import engine
+from engine.blocking.host import Host
+
+if TYPE_CHECKING:
+    from engine import (
+        ListThreads,
+        MetadataPatch,
+        SpawnEdge,
+        StoredHistory,
+        StoredThread,
+        ThreadId,
+        ThreadPage,
+        ThreadQuery,
+    )
+    from engine.protocol.wire import JsonObject
+    from engine.thread_store.interface import IndexProgress
+
+__all__ = ["Threads"]
+
+
+@final
+class Threads:
+    """The threads of a store; `Engine.threads` and `open_threads` give it."""
+
+    def __init__(self, host: Host[Any], inner: engine.Threads) -> None:
+        self._host = host
+        self._inner = inner
+
+    def list(self, query: ListThreads | None = None) -> ThreadPage:
+        """A page of the threads that somebody has said something in, newest first by default."""
+        return self._host.call(self._inner.list, query)
+
+    def find(self, thread: ThreadId | str) -> StoredThread | None:
+        """What is known of a thread, archived or not; `None` if there is none."""
+        return self._host.call(self._inner.find, thread)
+
+    def read(self, thread: ThreadId | str) -> StoredThread:
+        """As `find`, for a thread that must be there."""
+        return self._host.call(self._inner.read, thread)
+
+    def latest(self, query: ThreadQuery | None = None) -> StoredThread | None:
+        """The most recently updated thread that fits."""
+        return self._host.call(self._inner.latest, query)
+
+    def history(self, thread: ThreadId | str | PathLike[str]) -> StoredHistory:
+        """Everything that is stored of a thread, by id or by the path of its rollout."""
+        return self._host.call(self._inner.history, thread)
+
+    def rename(self, thread: ThreadId | str, name: str) -> None:
+        """Gives a thread a name."""
+        self._host.call(self._inner.rename, thread, name)
+
+    def archive(self, thread: ThreadId | str) -> tuple[ThreadId, ...]:
+        """Puts a thread out of the way, with those it spawned; which ones, itself first."""
+        return self._host.call(self._inner.archive, thread)
+
+    def unarchive(self, thread: ThreadId | str) -> StoredThread:
+        """Brings a thread back, with those it spawned."""
+        return self._host.call(self._inner.unarchive, thread)
+
+    def delete(self, thread: ThreadId | str) -> None:
+        """Removes a thread for good. Raises `ConflictError` while it runs."""
+        self._host.call(self._inner.delete, thread)
+
+    def update(self, thread: ThreadId | str, patch: MetadataPatch) -> StoredThread:
+        """Changes git facts or the memory mode."""
+        return self._host.call(self._inner.update, thread, patch)
+
+    def spawned(self, thread: ThreadId | str) -> tuple[SpawnEdge, ...]:
+        """The edges to the threads that a thread spawned itself."""
+        return self._host.call(self._inner.spawned, thread)
+
+    def dynamic_tools(self, thread: ThreadId | str) -> tuple[JsonObject, ...]:
+        """The tools its host gave a thread when it was created."""
+        return self._host.call(self._inner.dynamic_tools, thread)
+
+    def fork(
+        self,
+        thread: ThreadId | str | PathLike[str],
+        *,
+        before: int | Literal["interrupted"] = "interrupted",
+        through: str | None = None,
+    ) -> StoredThread:
+        """Stores a copy of a thread as a new one, without running it; by default all of it."""
+        fork = functools.partial(self._inner.fork, thread, before=before, through=through)
+        return self._host.call(fork)
+
+    @property
+    def indexing(self) -> IndexProgress | None:
+        """How far the index of the store is with its threads; `None` where there is no index."""
+        return self._inner.indexing
+
+    def reindex(self) -> IndexProgress | None:
+        """Has the index look at every thread that has changed, and waits for it."""
+        return self._host.call(self._inner.reindex)
