@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import trio
 
@@ -125,7 +125,8 @@ ApprovalRequest = CommandApproval | PatchApproval | PermissionsApproval | ToolAp
 class Approver(Protocol):
     """Decides an approval request.
 
-    Runs in the task of the tool call, so an interrupt cancels it. An exception counts as a refusal.
+    Runs in the task of the tool call, so an interrupt cancels it. An exception counts as a refusal, and so does an
+    answer that is no decision about this kind of request.
     """
 
     async def __call__(self, request: ApprovalRequest, /) -> Decision: ...
@@ -143,7 +144,7 @@ async def decide(context: ToolContext, request: ApprovalRequest) -> Decision:
     """
     _announce(context, request)
     try:
-        decision = await call_host(context.approve, request)
+        decision = _understood(request, await call_host(context.approve, request))
     except Exception:
         logger.exception("the approver failed; the request counts as refused")
         return "denied"
@@ -155,12 +156,32 @@ async def decide(context: ToolContext, request: ApprovalRequest) -> Decision:
 
 def agreed(decision: Decision) -> bool:
     """Whether it is a yes."""
-    return not isinstance(decision, str) or decision in ("approved", "approved_for_session")
+    return isinstance(decision, ExecPolicyAmendment | PermissionGrant) or decision in (
+        "approved",
+        "approved_for_session",
+    )
 
 
 async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
     """Whether the user agrees, in any way."""
     return agreed(await decide(context, request))
+
+
+_WORDS = ("approved", "approved_for_session", "denied", "timed_out", "abort")
+
+
+def _understood(request: ApprovalRequest, answer: object) -> Decision:
+    """The decision, if it answers this kind of request. Whatever else an approver returns is a refusal."""
+    match request, answer:
+        case _, str() if answer in _WORDS:
+            return cast(Decision, answer)
+        case CommandApproval(), ExecPolicyAmendment(prefix=(_, *_)):
+            return answer
+        case PermissionsApproval(), PermissionGrant(scope="turn" | "session"):
+            return answer
+    kind = type(request).__name__
+    logger.error("%r is no decision about a %s; the request counts as refused", answer, kind)
+    return "denied"
 
 
 def _announce(context: ToolContext, request: ApprovalRequest) -> None:

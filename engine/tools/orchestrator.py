@@ -22,6 +22,7 @@ from engine.records import define, frozen
 from engine.tools.approvals import CommandApproval, ExecPolicyAmendment, agreed, decide
 from engine.tools.base import ToolContext, ToolError
 from engine.tools.overrides import Override
+from engine.tools.turn_permissions import SessionApprovals
 
 __all__ = [
     "COMMAND_REJECTED",
@@ -87,27 +88,37 @@ class _Orchestration(Generic[T]):
     _approved: bool = attrs.field(default=False, init=False)
 
     async def run(self) -> Attempted[T]:
-        requirement = await self._requirement()
-        match requirement:
-            case Forbidden(text):
-                raise Rejected(text)
-            case NeedsApproval(reason, amendment):
-                await self._ask(reason or self.request.justification, amendment)
-            case Skip():
-                pass
+        requirement = await self._settled()
         first = await self._first(requirement)
         sandboxed = first.enforcement not in ("none", "external")
         outcome = await self._start(first)
         if not outcome.denied or not sandboxed or not escalates(self.context.approval_policy):
             return outcome
         if not self._approved:
-            await self._ask(RETRY_REASON, requirement.amendment, sandboxed=False)
+            async with self._approvals.asking(self._key()):
+                await self._ask(RETRY_REASON, requirement.amendment, sandboxed=False)
         return await self._start(self._unsandboxed())
+
+    @property
+    def _approvals(self) -> SessionApprovals:
+        return self.context.permissions.session
+
+    async def _settled(self) -> NeedsApproval | Skip:
+        """What the rules require, once the user has agreed to what needs it. Raises `Rejected`."""
+        requirement = await self._requirement()
+        if isinstance(requirement, NeedsApproval):
+            async with self._approvals.asking(self._key()):
+                requirement = await self._requirement()  # the answer to a call beside this one may have settled it
+                if isinstance(requirement, NeedsApproval):
+                    await self._ask(requirement.reason or self.request.justification, requirement.amendment)
+        if isinstance(requirement, Forbidden):
+            raise Rejected(requirement.text)
+        return requirement
 
     async def _requirement(self) -> Requirement:
         context, request = self.context, self.request
         try:
-            policy = await context.permissions.session.rules.policy(lambda text: context.emit(Warning(text)))
+            policy = await self._approvals.rules.policy(lambda text: context.emit(Warning(text)))
         except ConfigError as exc:
             raise Rejected(f"the rules for commands can't be read, so none can run: {exc}") from exc
         return evaluate(
@@ -149,7 +160,7 @@ class _Orchestration(Generic[T]):
     async def _ask(self, reason: str | None, amendment: tuple[str, ...] | None, *, sandboxed: bool = True) -> None:
         """Returns once the user has agreed, now or for the session before. Raises `Rejected`."""
         context, request, override = self.context, self.request, self.request.override
-        approvals, key = context.permissions.session, self._key()
+        approvals, key = self._approvals, self._key()
         if not approvals.remembers(key):
             decision = await decide(
                 context,
@@ -174,7 +185,7 @@ class _Orchestration(Generic[T]):
 
     async def _save(self, amendment: ExecPolicyAmendment) -> None:
         context, prefix = self.context, amendment.prefix
-        problem = await context.permissions.session.rules.agree(prefix) if prefix else "a rule needs a word"
+        problem = await self._approvals.rules.agree(prefix)
         if problem is not None:
             context.emit(Warning(f"The rule could not be saved; it holds in this session only. {problem}"))
         context.tell_model(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 import attrs
+import trio
 
 from engine.exec_policy.in_force import RulesInForce
 from engine.permissions.access import compile_policy
@@ -23,6 +26,11 @@ class SessionApprovals:
     rules: RulesInForce
     granted: AdditionalPermissionProfile | None = None
     _keys: set[str] = attrs.field(factory=set, init=False)
+    _asking: WeakValueDictionary[str, trio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
+
+    def asking(self, key: str) -> trio.Lock:
+        """To be held while the user is asked about what has this key, so that calls side by side ask one by one."""
+        return self._asking.setdefault(key, trio.Lock())
 
     def remember(self, key: str) -> None:
         """What has this key was approved for the session."""

@@ -6,12 +6,16 @@ import pytest
 import trio
 
 from engine.protocol.events import ApplyPatchApprovalRequest, ExecApprovalRequest
+from engine.protocol.profiles import AdditionalPermissionProfile
 from engine.protocol.turn_items import AddChange
 from engine.tools.approvals import (
     ApprovalRequest,
     CommandApproval,
     Decision,
+    ExecPolicyAmendment,
     PatchApproval,
+    PermissionGrant,
+    PermissionsApproval,
     ToolApproval,
     ask,
     refuse,
@@ -21,6 +25,8 @@ from .bench import NOW_MS, Bench
 
 COMMAND = CommandApproval(call_id="call", turn_id="turn-1", command=("ls", "-l"), cwd="/", reason="why")
 PATCH = PatchApproval(call_id="call", turn_id="turn-1", changes={"/a": AddChange("a")})
+NOTHING = AdditionalPermissionProfile()
+MORE = PermissionsApproval(call_id="call", turn_id="turn-1", permissions=NOTHING, cwd="/")
 TOOL = ToolApproval(call_id="call", turn_id="turn-1", tool="deploy", arguments={"to": "moon"})
 
 
@@ -32,6 +38,39 @@ async def test_only_approvals_are_a_yes(still: Bench, decision: Decision, agreed
     still.approvals.decision = decision
     assert await ask(still.context, COMMAND) is agreed
     assert still.approvals.asked == [COMMAND]
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (COMMAND, None),
+        (COMMAND, True),
+        (COMMAND, "yes"),
+        (COMMAND, {"decision": "approved"}),
+        (COMMAND, ExecPolicyAmendment(())),
+        (COMMAND, PermissionGrant(NOTHING)),
+        (PATCH, ExecPolicyAmendment(("rm",))),
+        (TOOL, ExecPolicyAmendment(("rm",))),
+        (MORE, ExecPolicyAmendment(("rm",))),
+        (MORE, PermissionGrant(NOTHING, "forever")),  # type: ignore[arg-type]
+    ],
+)
+async def test_what_is_no_decision_about_the_request_is_a_refusal(
+    still: Bench, caplog: pytest.LogCaptureFixture, request_: ApprovalRequest, answer: object
+) -> None:
+    still.approvals.decision = answer  # type: ignore[assignment]
+    assert await ask(still.context, request_) is False
+    assert f"is no decision about a {type(request_).__name__}; the request counts as refused" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"), [(COMMAND, ExecPolicyAmendment(("ls",))), (MORE, PermissionGrant(NOTHING, "session"))]
+)
+async def test_some_requests_have_answers_of_their_own(
+    still: Bench, request_: ApprovalRequest, answer: Decision
+) -> None:
+    still.approvals.decision = answer
+    assert await ask(still.context, request_) is True
 
 
 async def test_the_default_refuses() -> None:

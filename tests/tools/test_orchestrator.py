@@ -20,7 +20,7 @@ from engine.protocol.profiles import (
     PermissionProfile,
 )
 from engine.protocol.settings import ApprovalPolicy, GranularApproval
-from engine.tools.approvals import CommandApproval, ExecPolicyAmendment, PatchApproval, PermissionGrant
+from engine.tools.approvals import CommandApproval, Decision, ExecPolicyAmendment, PatchApproval, PermissionGrant
 from engine.tools.exec_command import ExecCommand
 from engine.tools.patches import ApplyPatch
 from engine.tools.request_permissions import RequestPermissions
@@ -163,6 +163,38 @@ async def test_an_approval_for_the_session_is_not_asked_again(bench: Bench, outs
     assert len(bench.approvals.asked) == 3  # other folder, other kind of terminal
     await bench.call(SHELL, {"command": "touch here", "login": False})
     assert len(bench.approvals.asked) == 4  # the tools do not share what they remember
+
+
+@pytest.mark.parametrize(
+    ("decision", "questions"), [("approved", 3), ("approved_for_session", 1), (ExecPolicyAmendment(("touch",)), 1)]
+)
+async def test_calls_side_by_side_ask_once_where_one_answer_settles_them(
+    bench: Bench, outside: Path, decision: Decision, questions: int
+) -> None:
+    (bench.cwd.parent / "home").mkdir()
+    turn(bench, "untrusted")
+    bench.approvals.decision = decision
+    outputs: list[str] = []
+
+    async def call() -> None:
+        outputs.append(await run(bench, "touch here"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(call)
+    assert ["code 0" in output for output in outputs] == [True] * 3
+    assert len(bench.approvals.asked) == questions
+
+
+async def test_a_question_that_is_given_up_does_not_hold_up_the_next(bench: Bench, outside: Path) -> None:
+    turn(bench, "untrusted")
+    with trio.CancelScope() as scope:
+        bench.approvals.meanwhile = scope.cancel
+        await run(bench, "touch here")
+    assert scope.cancelled_caught
+    bench.approvals.meanwhile = lambda: None
+    bench.approvals.decision = "approved"
+    assert "code 0" in await run(bench, "touch here")
 
 
 async def test_an_amendment_is_saved_and_holds_at_once(bench: Bench, outside: Path) -> None:
