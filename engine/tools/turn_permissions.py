@@ -13,7 +13,14 @@ from engine.permissions.additional import effective_profile, merge
 from engine.permissions.profiles import file_system_of
 from engine.permissions.projection import CompiledPolicy
 from engine.permissions.view import View
-from engine.protocol.profiles import AdditionalPermissionProfile, FileSystemSandboxPolicy, PermissionProfile
+from engine.permissions.whole_disk import has_full_disk_write
+from engine.protocol.profiles import (
+    AdditionalPermissionProfile,
+    FileSystemEntry,
+    FileSystemSandboxPolicy,
+    LiteralPath,
+    PermissionProfile,
+)
 from engine.records import define
 
 __all__ = ["SessionApprovals", "TurnPermissions"]
@@ -43,12 +50,17 @@ class SessionApprovals:
 
 @define(eq=False)
 class TurnPermissions:
-    """The permissions of one turn: `profile` without symbols, as it holds in `cwd`, plus what was granted."""
+    """The permissions of one turn: `profile` without symbols, as it holds in `cwd`, plus what was granted.
+
+    `protected` are paths that no policy makes writable by accident, as the sandbox has it: only an entry for just that
+    place does. A home below `/tmp` would else be the model's to write, and decide what the next session may do.
+    """
 
     profile: PermissionProfile
     cwd: str
     view: View
     session: SessionApprovals
+    protected: tuple[str, ...] = ()
     granted: AdditionalPermissionProfile | None = attrs.field(default=None, init=False)
 
     @property
@@ -61,8 +73,16 @@ class TurnPermissions:
         return effective_profile(self.profile, merge(self.granted_now, additional))
 
     def file_system(self, additional: AdditionalPermissionProfile | None = None) -> FileSystemSandboxPolicy:
-        """The file-system part of `effective`."""
-        return file_system_of(self.effective(additional))
+        """The file-system part of `effective`, with what is protected."""
+        policy = file_system_of(self.effective(additional))
+        if policy.kind != "restricted" or not self.protected or has_full_disk_write(policy):
+            return policy
+        compiled = compile_policy(policy, self.cwd, self.view)
+        named = {entry.path.path for entry in policy.entries if isinstance(entry.path, LiteralPath)}
+        kept = [path for path in self.protected if path not in named and compiled.can_write(path)]
+        return attrs.evolve(
+            policy, entries=(*policy.entries, *(FileSystemEntry(LiteralPath(path), "read") for path in kept))
+        )
 
     def compiled(self, additional: AdditionalPermissionProfile | None = None) -> CompiledPolicy:
         """`file_system`, made for questions."""

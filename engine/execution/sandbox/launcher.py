@@ -51,6 +51,11 @@ class Sandbox:
         self._probing = trio.Lock()
         self._plans: OrderedDict[PolicyInPlace, Plan] = OrderedDict()
 
+    @property
+    def protected(self) -> tuple[str, ...]:
+        """Paths that no policy makes writable by accident, without links."""
+        return self._protected
+
     async def capability(self) -> Capability:
         """What this machine can do; found out at the first call, some ten ms. Raises `ProcessError`."""
         async with self._probing:
