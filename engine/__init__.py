@@ -57,8 +57,12 @@ if TYPE_CHECKING:
     from engine.protocol.inputs import TextInput as TextInput
     from engine.protocol.items import InputImage as InputImage
     from engine.protocol.items import InputText as InputText
+    from engine.protocol.profiles import AdditionalFileSystem as AdditionalFileSystem
+    from engine.protocol.profiles import AdditionalNetwork as AdditionalNetwork
+    from engine.protocol.profiles import AdditionalPermissionProfile as AdditionalPermissionProfile
     from engine.protocol.settings import CollaborationMode as CollaborationMode
     from engine.protocol.settings import CollaborationSettings as CollaborationSettings
+    from engine.protocol.settings import GranularApproval as GranularApproval
     from engine.protocol.settings import TokenUsage as TokenUsage
     from engine.runtime import Engine as Engine
     from engine.runtime import open_engine as open_engine
@@ -89,7 +93,10 @@ if TYPE_CHECKING:
     from engine.tools.approvals import Approver as Approver
     from engine.tools.approvals import CommandApproval as CommandApproval
     from engine.tools.approvals import Decision as Decision
+    from engine.tools.approvals import ExecPolicyAmendment as ExecPolicyAmendment
     from engine.tools.approvals import PatchApproval as PatchApproval
+    from engine.tools.approvals import PermissionGrant as PermissionGrant
+    from engine.tools.approvals import PermissionsApproval as PermissionsApproval
     from engine.tools.approvals import ToolApproval as ToolApproval
     from engine.tools.approvals import refuse as refuse
     from engine.tools.functions import Tool as Tool
@@ -110,7 +117,8 @@ _HOMES = {
     "engine.protocol.ids": "ThreadId TurnId",
     "engine.protocol.inputs": "ImageInput LocalImageInput TextInput",
     "engine.protocol.items": "InputImage InputText",
-    "engine.protocol.settings": "CollaborationMode CollaborationSettings TokenUsage",
+    "engine.protocol.profiles": "AdditionalFileSystem AdditionalNetwork AdditionalPermissionProfile",
+    "engine.protocol.settings": "CollaborationMode CollaborationSettings GranularApproval TokenUsage",
     "engine.runtime": "Engine open_engine open_threads",
     "engine.session.delivery": "EventStream EventsLost",
     "engine.session.environments": "EnvironmentSelection RemoteEnvironment",
@@ -122,7 +130,10 @@ _HOMES = {
     ),
     "engine.thread_store.memory": "InMemoryThreadStore",
     "engine.thread_store.threads": "Threads",
-    "engine.tools.approvals": ("ApprovalRequest Approver CommandApproval Decision PatchApproval ToolApproval refuse"),
+    "engine.tools.approvals": (
+        "ApprovalRequest Approver CommandApproval Decision ExecPolicyAmendment PatchApproval PermissionGrant "
+        "PermissionsApproval ToolApproval refuse"
+    ),
     "engine.tools.functions": "Tool tool",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

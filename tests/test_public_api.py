@@ -16,6 +16,8 @@ import engine
 # A name that comes or goes is a change users see: it belongs into the CHANGELOG.
 # fmt: off
 PUBLIC: Final = [
+    "AdditionalFileSystem", "AdditionalNetwork", "AdditionalPermissionProfile", "ExecPolicyAmendment",
+    "GranularApproval", "PermissionGrant", "PermissionsApproval",
     "CollaborationMode", "CollaborationSettings", "EnvironmentSelection", "RemoteEnvironment",
     "ApprovalRequest", "Approver", "CommandApproval", "ConfigEdit", "ConfigError", "ConfigWriteError",
     "ConfigWritten", "ConflictError", "ContextWindowExceeded", "Decision", "Engine", "EngineClosed", "EngineError",

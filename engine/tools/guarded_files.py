@@ -12,6 +12,7 @@ import posixpath
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from engine.permissions.access import resolve_entries
 from engine.permissions.decision import Row
@@ -22,7 +23,21 @@ from engine.protocol.profiles import FileSystemSandboxPolicy
 from engine.tools.apply_patch.errors import NotAFile
 from engine.tools.apply_patch.filesystem import FileKind, PathStatus, RealFileSystem
 
-__all__ = ["GuardedFileSystem"]
+if TYPE_CHECKING:
+    from engine.protocol.profiles import AdditionalPermissionProfile
+    from engine.tools.turn_permissions import TurnPermissions
+
+__all__ = ["GuardedFileSystem", "guarded_files"]
+
+
+def guarded_files(
+    permissions: TurnPermissions, additional: AdditionalPermissionProfile | None = None
+) -> GuardedFileSystem | None:
+    """The disk as the turn may touch it, with what one call may touch besides; None where nothing is restricted."""
+    policy = permissions.file_system(additional)
+    if policy.kind != "restricted":
+        return None
+    return GuardedFileSystem(policy, permissions.cwd, permissions.view)
 
 
 class GuardedFileSystem:
@@ -41,7 +56,7 @@ class GuardedFileSystem:
         return [path for path in paths if not self._may_write(path, os.path.realpath(path))]
 
     def status(self, path: str) -> PathStatus:
-        if not self._may_read(path):
+        if not self.may_read(path):
             return PathStatus(FileKind.ABSENT)
         return self._files.status(path)
 
@@ -91,7 +106,8 @@ class GuardedFileSystem:
         with _folder(folder_path) as folder:
             os.unlink(name, dir_fd=folder)
 
-    def _may_read(self, path: str) -> bool:
+    def may_read(self, path: str) -> bool:
+        """Whether what the path leads to may be read; nothing about whether it is there."""
         return self._written.can_read(path) and self._real.can_read(os.path.realpath(path))
 
     def _may_write(self, path: str, real: str) -> bool:

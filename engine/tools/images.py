@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from engine.tools.base import ToolError
+
+if TYPE_CHECKING:
+    from engine.tools.guarded_files import GuardedFileSystem
 
 __all__ = ["image_data_url"]
 
@@ -20,8 +25,13 @@ _MAGIC = (
 )
 
 
-def image_data_url(path: str) -> str:
-    """The image at `path` as a `data:` URL. Blocking. Raises `ToolError` with the texts of tools.md 1.10."""
+def image_data_url(path: str, files: GuardedFileSystem | None = None) -> str:
+    """The image at `path` as a `data:` URL. Blocking. Raises `ToolError` with the texts of tools.md 1.10.
+
+    `files` says what may be read; None means everything.
+    """
+    if files is not None and not files.may_read(path):
+        raise ToolError(f"unable to locate image at `{path}`: {os.strerror(errno.EACCES)}")
     try:
         found = os.stat(path)
     except OSError as exc:
@@ -35,14 +45,18 @@ def image_data_url(path: str) -> str:
             f"unable to process image at `{path}`: {found.st_size} bytes is more than the limit of {MAX_IMAGE_BYTES}"
         )
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = _content(path) if files is None else files.read_bytes(path)
     except OSError as exc:
         raise ToolError(f"unable to read image at `{path}`: {exc.strerror}") from exc
     kind = _kind(content)
     if kind is None:
         raise ToolError(f"unable to process image at `{path}`: it is not a PNG, JPEG, GIF or WebP image")
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _kind(content: bytes) -> str | None:

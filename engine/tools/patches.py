@@ -54,14 +54,12 @@ from engine.tools.apply_patch.applying import absolute_path
 from engine.tools.approvals import PatchApproval, agreed, decide
 from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput
 from engine.tools.command_requests import LOCAL_ENVIRONMENT, check_environment
-from engine.tools.guarded_files import GuardedFileSystem
+from engine.tools.guarded_files import guarded_files
 from engine.tools.orchestrator import RETRY_REASON, escalates
 from engine.tools.patch_safety import assess_patch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from engine.tools.turn_permissions import TurnPermissions
 
 __all__ = ["ApplyPatch", "PatchOutcome", "intercept"]
 
@@ -126,15 +124,7 @@ async def intercept(context: ToolContext, call_id: str, argv: Sequence[str], cwd
 
 def _verified(context: ToolContext, patch: Patch, cwd: str) -> VerifiedPatch:
     check_environment(patch.environment_id)
-    return verify_patch(patch, cwd, _files(context.permissions))
-
-
-def _files(permissions: TurnPermissions, additional: AdditionalPermissionProfile | None = None) -> FileSystem:
-    """The disk as the turn may touch it."""
-    policy = permissions.file_system(additional)
-    if policy.kind != "restricted":
-        return RealFileSystem()
-    return GuardedFileSystem(policy, permissions.cwd, permissions.view)
+    return verify_patch(patch, cwd, guarded_files(context.permissions) or RealFileSystem())
 
 
 async def _run(context: ToolContext, call_id: str, verify: Callable[[], VerifiedPatch]) -> PatchOutcome:
@@ -207,9 +197,9 @@ class _Application:
         context, paths = self.context, self.verified.touched_paths
         if asks:
             await self._ask(changes)
-        files = _files(context.permissions, _folders_of(paths) if asks else None)
-        if not isinstance(files, GuardedFileSystem):
-            return files
+        files = guarded_files(context.permissions, _folders_of(paths) if asks else None)
+        if files is None:
+            return RealFileSystem()
         refused = await trio.to_thread.run_sync(files.refused, paths, abandon_on_cancel=True)
         if not refused or not escalates(context.approval_policy, patch=True):
             return files  # what it does not allow fails as it would for a command

@@ -14,6 +14,7 @@ from engine.records import frozen
 from engine.tools import specs
 from engine.tools.base import ToolError, ToolInvocation, ToolOutput, parse_arguments
 from engine.tools.command_requests import check_environment
+from engine.tools.guarded_files import guarded_files
 from engine.tools.images import image_data_url
 
 __all__ = ["ViewImage"]
@@ -63,7 +64,12 @@ class ViewImage:
         if arguments.detail is not None and arguments.detail not in _DETAILS:
             raise ToolError(f"view_image: `detail` must be `high` or `original`, got `{arguments.detail}`")
         path = posixpath.normpath(posixpath.join(context.cwd, arguments.path))
-        url = await trio.to_thread.run_sync(image_data_url, path, abandon_on_cancel=True)
+        permissions = context.permissions
+
+        def read() -> str:
+            return image_data_url(path, guarded_files(permissions))
+
+        url = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
         context.emit(ViewImageToolCall(invocation.call_id, path))
         detail = "original" if arguments.detail == "original" and context.model_sees_original_detail else "high"
         return ToolOutput((InputImage(url, detail=detail),))

@@ -10,6 +10,7 @@ import pytest
 
 from engine.protocol.events import ViewImageToolCall
 from engine.protocol.items import InputImage
+from engine.protocol.profiles import FileSystemEntry, LiteralPath, ManagedProfile, RestrictedFileSystem
 from engine.tools import images
 from engine.tools.base import ToolError, ToolOutput
 from engine.tools.images import image_data_url
@@ -67,6 +68,20 @@ async def test_what_can_not_be_shown(still: Bench) -> None:
     output = await still.call(VIEW, {"path": "a.txt"})
     assert text_of(output) == "view_image is not allowed because this model does not take images"
     assert still.events == []
+
+
+async def test_images_that_the_turn_may_not_read_are_not_shown(still: Bench) -> None:
+    (still.cwd / "secret").mkdir()
+    for place in ("a.png", "secret/b.png"):
+        (still.cwd / place).write_bytes(PNG)
+    (still.cwd / "link.png").symlink_to("secret/b.png")
+    entries = (FileSystemEntry(LiteralPath("/"), "read"), FileSystemEntry(LiteralPath(f"{still.cwd}/secret"), "none"))
+    still.turn(profile=ManagedProfile(RestrictedFileSystem(entries), "restricted"))
+    assert (await still.call(VIEW, {"path": "a.png"})).success
+    for place in ("secret/b.png", "link.png", "secret/missing.png"):
+        output = await still.call(VIEW, {"path": place})
+        assert text_of(output) == f"unable to locate image at `{still.cwd}/{place}`: Permission denied"
+    assert len(still.events) == 1
 
 
 @pytest.mark.parametrize(
