@@ -39,8 +39,7 @@ TRICKS = {
         echo x > h
         ln .git/config g
         echo x > g
-        ln -P /etc/passwd p
-        echo x > p
+        ln -P /etc/passwd p && echo ESCAPED
     """,
     "by dots": """
         echo x > ../outside/file
@@ -122,7 +121,7 @@ TRICKS = {
     "by device files": """
         chmod 666 /dev/null && echo ESCAPED
         chown 0:0 /dev/zero && echo ESCAPED
-        touch /dev/full && echo ESCAPED
+        touch -d @0 /dev/full && echo ESCAPED
         head -c1 /dev/mem && echo ESCAPED
         head -c1 /dev/kmsg && echo ESCAPED
         ls /dev/vda /dev/sda /dev/fuse /dev/kvm && echo ESCAPED

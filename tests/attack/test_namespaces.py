@@ -34,7 +34,7 @@ TRICKS = {
         mkdir m
         mount --bind .. m && echo x > m/outside/file
         mount --bind . m && echo x > m/.git/config
-        mount --rbind / m && echo x > m/etc/x
+        mount --rbind / m && echo x > "m$(realpath .)/../outside/file"
     """,
     "moving it away": """
         mkdir m
