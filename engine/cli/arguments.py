@@ -19,6 +19,7 @@ from engine.cli.policy_arguments import (
     parse_doctor,
     parse_sandbox,
 )
+from engine.cli.threads_arguments import ThreadsArguments, parse_threads
 from engine.cli.words import first_positional, settle_trace_flag, split_words
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ExecPolicyCheckArguments",
     "SandboxArguments",
     "ServeScriptedArguments",
+    "ThreadsArguments",
     "Usage",
     "VersionArguments",
     "parse",
@@ -104,6 +106,7 @@ Arguments = (
     | DoctorArguments
     | ExecPolicyCheckArguments
     | ServeScriptedArguments
+    | ThreadsArguments
     | VersionArguments
 )
 
@@ -280,6 +283,7 @@ MAIN_HELP = """A session engine for coding agents."""
 
 MAIN_EPILOG = """commands:
   exec                      run one turn, or resume a session for another one
+  threads                   list, show, fork, archive, export, verify and repair stored threads
   config                    look at the configuration, change your own file, trust a project
   sandbox                   run a command under a policy, or say what a policy allows
   doctor                    what this machine can enforce, and how to get more
@@ -332,6 +336,8 @@ def parse(words: Sequence[str]) -> Arguments:
     words = list(words)
     if words[:1] == ["exec"]:
         return _parse_exec(words[1:])
+    if words[:1] == ["threads"]:
+        return parse_threads(words[1:])
     if words[:1] == ["config"]:
         return parse_config(words[1:])
     if words[:1] == ["sandbox"]:

@@ -13,6 +13,7 @@ from engine.cli.arguments import (
     ExecPolicyCheckArguments,
     SandboxArguments,
     ServeScriptedArguments,
+    ThreadsArguments,
     Usage,
     VersionArguments,
     parse,
@@ -38,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from engine.cli.serve_scripted import serve_scripted
 
             return serve_scripted(arguments)
+        case ThreadsArguments():
+            from engine.cli.threads import run_threads
+
+            return run_threads(arguments)
         case ConfigArguments():
             from engine.cli.config import run_config
 
