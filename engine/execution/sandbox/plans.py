@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from engine.execution.sandbox.capability import Capability, Launcher
-from engine.execution.sandbox.disk import ObservedDisk
+from engine.execution.sandbox.disk import Disk, ObservedDisk
 from engine.execution.sandbox.errors import SandboxUnavailable
 from engine.execution.sandbox.globs import expand_globs
 from engine.execution.sandbox.landlock import Rule, landlock_rules
@@ -19,7 +19,7 @@ from engine.protocol.paths import normal_path
 from engine.protocol.profiles import FileSystemSandboxPolicy, NetworkAccess
 from engine.records import frozen
 
-__all__ = ["Enforcement", "Plan", "PolicyInPlace", "make_plan"]
+__all__ = ["Enforcement", "Plan", "PolicyInPlace", "make_plan", "seatbelt_for"]
 
 Enforcement = Literal["none", "external", "bubblewrap", "landlock", "seatbelt"]
 
@@ -63,8 +63,7 @@ def make_plan(
     rules = file_system_rules(request.file_system, request.cwd, disk)
     if capability.seatbelt:
         layout = None if rules.full_write else arrange(rules, disk, protected=protected)
-        network = request.network == "enabled"
-        profile = seatbelt_profile(layout, unreadable_globs=rules.unreadable_globs, network=network)
+        profile = seatbelt_for(rules, layout, disk, network=request.network == "enabled")
         return Plan(disk, "seatbelt", layout, profile=profile)
     if capability.system != "linux":
         raise SandboxUnavailable(f"there is no sandbox for {capability.system}")
@@ -86,6 +85,13 @@ def make_plan(
         raise SandboxUnavailable(
             f"this machine can't enforce the sandbox policy. bubblewrap: {capability.why_no_launcher()}. {exc}"
         ) from None
+
+
+def seatbelt_for(rules: FileSystemRules, layout: Layout | None, disk: Disk, *, network: bool) -> SeatbeltProfile:
+    """The profile of a layout with what no mount can say: globs, and denied paths that do not exist yet."""
+    places = map(Resolver(disk).resolve, rules.unreadable)
+    later = [place.path for place in places if place.kind == "missing"]
+    return seatbelt_profile(layout, unreadable_globs=rules.unreadable_globs, denied_later=later, network=network)
 
 
 def _trusted(

@@ -68,8 +68,13 @@ class SeatbeltProfile:
         return [SANDBOX_EXEC, "-p", self.text, *definitions, "--", *command]
 
 
-def seatbelt_profile(layout: Layout | None, *, unreadable_globs: Iterable[str] = (), network: bool) -> SeatbeltProfile:
-    """The profile for a layout; None: every file may be read and written."""
+def seatbelt_profile(
+    layout: Layout | None, *, unreadable_globs: Iterable[str] = (), denied_later: Iterable[str] = (), network: bool
+) -> SeatbeltProfile:
+    """The profile for a layout; None: every file may be read and written.
+
+    `denied_later` are paths that do not exist, and can't be read or written once they do.
+    """
     parameters: list[tuple[str, str]] = []
 
     def parameter(path: str) -> str:
@@ -87,6 +92,7 @@ def seatbelt_profile(layout: Layout | None, *, unreadable_globs: Iterable[str] =
             parts.append('(allow file-read-metadata (literal "/"))')
             parts += (f'(allow file-read* (subpath "{path}"))' for path in _ALWAYS_READABLE)
         parts += (rule for mount in layout.mounts for rule in _rules(mount, parameter(mount.source or mount.path)))
+        parts += (f"(deny file-read* file-write* (subpath {parameter(path)}))" for path in denied_later)
         expressions = (expression for glob in unreadable_globs for expression in glob_expressions(glob))
         parts += (f'(deny file-read* file-write* (regex #"{expression}"))' for expression in expressions)
         parts.append(_DEVICES)

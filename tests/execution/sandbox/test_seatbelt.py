@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.execution.sandbox.errors import SandboxPolicyError
 from engine.execution.sandbox.layout import Layout, Mount, arrange
-from engine.execution.sandbox.resolving import is_below
+from engine.execution.sandbox.plans import seatbelt_for
+from engine.execution.sandbox.resolving import Resolver, is_below
 from engine.execution.sandbox.rules import file_system_rules
 from engine.execution.sandbox.seatbelt import SeatbeltProfile, glob_expressions, seatbelt_profile
 from engine.permissions.access import compile_policy
+from engine.permissions.canonical import absolute
 from engine.permissions.globs import compile_glob
 from engine.permissions.view import MemoryView
 from engine.permissions.whole_disk import has_full_disk_write
+from engine.protocol.profile_decoding import decode_file_system_policy
 from engine.protocol.profiles import Access
+from tests.vectors.permission_places import described as layout_described
 
-from .disks import MemoryDisk
+from .disks import MemoryDisk, described
 from .test_layout import ENTRIES, PATHS, policy
 
 Form = str | list["Form"]
@@ -114,6 +122,41 @@ def test_it_says_of_every_path_what_the_policy_says(
             assert reading.access(path) == expected
 
 
+VECTORS = Path(__file__).parents[2] / "vectors" / "permissions"
+CASES = json.loads((VECTORS / "access.json").read_text(encoding="utf-8"))
+ORDER = ("none", "read", "write")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+def test_it_says_of_the_paths_of_the_golden_cases_what_they_say(case: dict[str, Any]) -> None:
+    """Never more than the case has it; and just that of what is there and no link leads to."""
+    given_in = case["in"]
+    layouts = json.loads((VECTORS / "layouts.json").read_text(encoding="utf-8"))
+    view = layout_described(layouts[case["layout"]], given_in["env"])
+    made = decode_file_system_policy(given_in["policy"])
+    if made.kind != "restricted" or has_full_disk_write(made):
+        pytest.skip("a policy that restricts no files")
+    rules = file_system_rules(made, given_in["cwd"], view)
+    try:
+        layout = arrange(rules, MemoryDisk(view))
+    except SandboxPolicyError as exc:
+        pytest.skip(f"nothing runs under it: {exc}")
+    reading = Reading.of(seatbelt_for(rules, layout, MemoryDisk(view), network=False))
+    kept = {path for writable in rules.writable for path in writable.read_only_subpaths}
+    for row in case["out"]:
+        path = absolute(row["path"], view, given_in["cwd"])
+        found = Resolver(MemoryDisk(view)).resolve(path)
+        if found.links or any(compile_glob(glob).matches(path) for glob in rules.unreadable_globs):
+            continue
+        expected = "write" if row["can_write"] else "read" if row["can_read"] else "none"
+        if expected == "write" and any(path == place or is_below(path, place) for place in kept):
+            expected = "read"
+        if path in ("/dev/null", "/dev/tty") or is_below(path, "/usr/lib"):
+            continue
+        assert ORDER.index(reading.access(path)) <= ORDER.index(expected), row
+        assert reading.access(path) == expected or not view.is_there(path), row
+
+
 def test_what_is_missing_and_protected_can_not_be_created() -> None:
     layout = Layout(
         whole_disk=True,
@@ -127,6 +170,21 @@ def test_what_is_missing_and_protected_can_not_be_created() -> None:
         "/ws/.git/config": "read",
         "/ws/key": "none",
         "/etc/hosts": "read",
+    }
+
+
+def test_what_is_denied_and_comes_into_being_later_is_denied() -> None:
+    """Also by its real name, where a link leads to its folder."""
+    view = described("/srv/real/", "/ws/", links={"/srv/link": "/srv/real"})
+    rules = file_system_rules(policy((":root", "read"), ("/srv/link/key", "none"), ("/srv/x", "none")), "/ws", view)
+    reading = Reading.of(seatbelt_for(rules, arrange(rules, MemoryDisk(view)), MemoryDisk(view), network=False))
+    found = {path: reading.access(path) for path in ("/srv/real/key", "/srv/real/other", "/srv/x", "/srv/x/y", "/srv")}
+    assert found == {
+        "/srv/real/key": "none",
+        "/srv/real/other": "read",
+        "/srv/x": "none",
+        "/srv/x/y": "none",
+        "/srv": "read",
     }
 
 
