@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from engine.models.personality import personality_message
 from engine.protocol.items import InputText, Message, ResponseItem, user_message
-from engine.protocol.profiles import DangerFullAccess, ExternalSandbox, ReadOnly, SandboxPolicy, WorkspaceWrite
 from engine.protocol.rollout_items import TurnContext
-from engine.protocol.settings import ApprovalPolicy, GranularApproval, TruncationPolicy
-from engine.protocol.wire import UnknownVariant
+from engine.protocol.settings import TruncationPolicy
 from engine.records import frozen
 from engine.session.collaboration import recorded
 from engine.session.environments import TurnEnvironment
+from engine.session.permission_text import permission_text
 
 if TYPE_CHECKING:
+    from engine.exec_policy.rules import PrefixRule
     from engine.models.catalogue import ModelInfo
     from engine.session.configuration import SessionConfiguration
 
-__all__ = ["TurnFacts", "context_items", "interruption_marker", "turn_context"]
+__all__ = ["TurnFacts", "context_items", "interruption_marker", "tells_permissions", "turn_context"]
 
 INTERRUPTED = (
     "The user interrupted the previous turn on purpose. Commands that were running in the background may still run, "
@@ -69,21 +69,37 @@ def turn_context(facts: TurnFacts) -> TurnContext:
 
 
 def context_items(
-    facts: TurnFacts, now: TurnContext, reference: TurnContext | None, previous_model: str | None
+    facts: TurnFacts,
+    now: TurnContext,
+    reference: TurnContext | None,
+    previous_model: str | None,
+    allowed: Sequence[PrefixRule] = (),
 ) -> list[ResponseItem]:
-    """The context items of a turn: everything where there is no reference, else what differs from it."""
+    """The context items of a turn: everything where there is no reference, else what differs from it.
+
+    `allowed` are the rules that allow commands; `tells_permissions` says whether they matter.
+    """
     if reference is None:
-        return _full(facts, now, previous_model)
-    return _changes(facts, now, reference, previous_model)
+        return _full(facts, previous_model, allowed)
+    return _changes(facts, now, reference, previous_model, allowed)
 
 
-def _full(facts: TurnFacts, now: TurnContext, previous_model: str | None) -> list[ResponseItem]:
+def tells_permissions(facts: TurnFacts, now: TurnContext, reference: TurnContext | None) -> bool:
+    """Whether the turn tells the model what it may touch."""
+    return facts.configuration.config.include_permissions_instructions and (
+        reference is None
+        or now.permission_profile != reference.permission_profile
+        or now.approval_policy != reference.approval_policy
+    )
+
+
+def _full(facts: TurnFacts, previous_model: str | None, allowed: Sequence[PrefixRule]) -> list[ResponseItem]:
     config = facts.configuration.config
     sections: list[str] = []
     if previous_model is not None and previous_model != facts.model:
         sections.append(_model_switch(previous_model, facts.model))
     if config.include_permissions_instructions:
-        sections.append(_permissions(now))
+        sections.append(_permissions(facts, allowed))
     if facts.configuration.developer_instructions:
         sections.append(facts.configuration.developer_instructions)
     sections += _collaboration(facts)
@@ -100,18 +116,19 @@ def _full(facts: TurnFacts, now: TurnContext, previous_model: str | None) -> lis
 
 
 def _changes(
-    facts: TurnFacts, now: TurnContext, reference: TurnContext, previous_model: str | None
+    facts: TurnFacts,
+    now: TurnContext,
+    reference: TurnContext,
+    previous_model: str | None,
+    allowed: Sequence[PrefixRule],
 ) -> list[ResponseItem]:
     config = facts.configuration.config
     sections: list[str] = []
     last_model = previous_model or reference.model
     if last_model != facts.model:
         sections.append(_model_switch(last_model, facts.model))
-    permissions_changed = (
-        now.permission_profile != reference.permission_profile or now.approval_policy != reference.approval_policy
-    )
-    if permissions_changed and config.include_permissions_instructions:
-        sections.append(_permissions(now))
+    if tells_permissions(facts, now, reference):
+        sections.append(_permissions(facts, allowed))
     if now.collaboration_mode != reference.collaboration_mode:
         sections += _collaboration(facts)
     if (now.model, now.personality) != (reference.model, reference.personality) and now.model == reference.model:
@@ -181,57 +198,16 @@ def _model_switch(before: str, after: str) -> str:
     )
 
 
-def _permissions(now: TurnContext) -> str:
-    return (
-        "<permissions instructions>\n"
-        f"{_sandbox_text(now.sandbox_policy)}\n{_approval_text(now.approval_policy)}\n"
-        "</permissions instructions>"
+def _permissions(facts: TurnFacts, allowed: Sequence[PrefixRule]) -> str:
+    configuration = facts.configuration
+    return permission_text(
+        configuration.permissions.profile,
+        configuration.approval_policy,
+        cwd=configuration.cwd,
+        view=configuration.view,
+        features=configuration.config.features,
+        allowed=allowed,
     )
-
-
-def _network_text(enabled: bool) -> str:
-    return "Network access is enabled." if enabled else "Network access is restricted."
-
-
-def _sandbox_text(policy: SandboxPolicy | UnknownVariant) -> str:
-    match policy:
-        case DangerFullAccess():
-            return (
-                "Sandbox mode: `danger-full-access`. Commands and patches run without a sandbox: "
-                "every file the user may change can be changed. Network access is enabled."
-            )
-        case ExternalSandbox():
-            return (
-                "Sandbox mode: `danger-full-access`. Somebody else isolates this machine; commands run as they are. "
-                + _network_text(policy.network_access == "enabled")
-            )
-        case WorkspaceWrite():
-            roots = ", ".join(f"`{root}`" for root in sorted(policy.writable_roots))
-            extra = f" Also writable: {roots}." if roots else ""
-            return (
-                "Sandbox mode: `workspace-write`. Every file can be read; files below the working directory can be "
-                f"changed, others not.{extra} {_network_text(policy.network_access)}"
-            )
-        case ReadOnly():
-            return "Sandbox mode: `read-only`. Files can be read; nothing can be changed. " + _network_text(
-                policy.network_access
-            )
-    return "Sandbox mode: unknown. Assume that nothing can be changed."
-
-
-def _approval_text(policy: ApprovalPolicy) -> str:
-    if isinstance(policy, GranularApproval):
-        return (
-            "Approval policy: `granular`. Only some kinds of requests reach the user; the others are refused at once."
-        )
-    texts = {
-        "never": "Approval policy: `never`. Nobody can be asked; work with what is allowed.",
-        "untrusted": "Approval policy: `untrusted`. The user is asked before each command not known to be safe.",
-        "on-failure": "Approval policy: `on-failure`. The user is asked when the sandbox stopped a command.",
-        "on-request": "Approval policy: `on-request`. Ask for approval by the parameters of the tool when a command "
-        "needs more than the sandbox allows.",
-    }
-    return texts.get(policy, f"Approval policy: `{policy}`.")
 
 
 def interruption_marker() -> Message:

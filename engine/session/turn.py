@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from engine.errors import (
+    ConfigError,
     EngineError,
     ModelError,
     SessionClosed,
@@ -37,7 +38,8 @@ from engine.protocol.settings import TokenUsage, TokenUsageInfo
 from engine.protocol.turn_items import TurnItem, UserMessageItem
 from engine.protocol.wire import JsonObject
 from engine.records import define
-from engine.session.context import TurnFacts, context_items, turn_context
+from engine.session.context import TurnFacts, context_items, tells_permissions, turn_context
+from engine.session.permission_text import asks_by_parameters
 from engine.session.request import RequestFacts, build_request
 from engine.session.sampling import sample
 from engine.session.settings import TurnResult
@@ -48,6 +50,7 @@ from engine.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from engine.config.providers import ProviderInfo
+    from engine.exec_policy.rules import PrefixRule
     from engine.models.base import ModelRequest, ModelSession
     from engine.models.catalogue import ModelInfo
     from engine.session.core import SessionCore
@@ -245,7 +248,7 @@ class TurnRun:
         await self.core.use_prewarm(self.provider.websocket_connect_timeout_ms / 1000)
         self._installation_id = await self.core.services.installation_id()
         await self.core.settle_past()
-        self._record_context()
+        await self._record_context()
         await self._record_user_input(self.input)
         self.core.previous_model = self.model_info.slug
         while True:
@@ -258,13 +261,24 @@ class TurnRun:
                 return
             await self._drain_pending()
 
-    def _record_context(self) -> None:
+    async def _record_context(self) -> None:
         core, reference = self.core, self.core.reference
         now = turn_context(self.facts)
-        self.record(context_items(self.facts, now, reference, core.previous_model))
+        allowed = await self._allowed_commands() if tells_permissions(self.facts, now, reference) else ()
+        self.record(context_items(self.facts, now, reference, core.previous_model, allowed))
         if self.open:
             core.hub.persist([now])
             core.reference = now
+
+    async def _allowed_commands(self) -> Sequence[PrefixRule]:
+        """The rules that allow commands, where the model is told about them; a broken file tells nothing here."""
+        if not asks_by_parameters(self.facts.configuration.approval_policy):
+            return ()
+        try:
+            policy = await self.core.approvals.rules.policy(lambda text: self.emit(Warning(text)))
+        except ConfigError:
+            return ()  # each command that can't run for it says so
+        return [rule for rule in policy.prefix_rules if rule.decision == "allow"]
 
     async def _record_user_input(self, items: tuple[UserInput, ...]) -> None:
         content = await _content(items)
