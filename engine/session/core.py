@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionCore"]
 
+NO_REVIEWER = (
+    "Approvals can't be reviewed automatically yet; whatever needs an approval is decided by the user, as with "
+    "approvals_reviewer = user."
+)
+
 QUEUE_SIZE = 512  # submissions; senders wait beyond that
 INTERRUPT_GRACE = 0.1  # seconds a turn has to wind up before it is fenced off
 FLUSH_BOUND = 5.0  # seconds an interrupt waits for the disk
@@ -203,6 +208,8 @@ class SessionCore:
         except InvalidRequest as exc:
             self.hub.emit(submission.id, ErrorEvent(str(exc), "bad_request"))
             raise
+        if update.approvals_reviewer is not None and self.configuration.approvals_reviewer != "user":
+            self.hub.emit(submission.id, Warning(NO_REVIEWER))
 
     async def _user_turn(self, submission: Submission, op: UserTurn) -> TurnRun:
         # Settings are committed even where the input ends up steering the active turn.
