@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
+import trio
 
 from engine.execution.sandbox.errors import SandboxPolicyError
 from tests.execution.sandbox.running import READ_ALL, policy, workspace_write
 
 from .conftest import Attacker
+from .host import snapshot
 
 # Each tries to change `../outside/file` or the metadata of the workspace by one trick.
 TRICKS = {
@@ -236,6 +239,50 @@ async def test_worktrees(attacker: Attacker, place: Path, user: int | None) -> N
     result = await attacker.attack(f"mkdir -p {target}; echo 'gitdir: {target}' > {tree}/.git; git worktree add {tree}")
     assert not tree.exists()
     assert result.exit_code != 0
+
+
+async def test_a_worktree_of_a_repository_beside_it(attacker: Attacker, user: int | None) -> None:
+    """What it shares with the repository lies outside of it: hooks there would run as the user."""
+    main, tree = attacker.cwd / "main", attacker.cwd / "tree"
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("no git")
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    for words in (
+        ("init", "-q", str(main)),
+        ("-C", str(main), *identity, "commit", "-q", "--allow-empty", "-m", "first"),
+        ("-C", str(main), "worktree", "add", "-q", str(tree)),
+    ):
+        await trio.run_process([git, *words], capture_stdout=True, capture_stderr=True)
+    if user is not None and os.geteuid() == 0:
+        await trio.run_process(["chown", "-R", f"{user}:{user}", str(main), str(tree)])
+    before = snapshot(attacker.cwd, tree)
+    attacker.cwd, attacker.policy = tree, workspace_write(tree)
+    result = await attacker.attack(
+        f"""
+        exec 2>&1
+        git status --short
+        git config core.hooksPath hooks && echo ESCAPED config
+        git config --worktree core.fsmonitor ./x && echo ESCAPED worktree config
+        echo x > file; git add file && echo ESCAPED index
+        git {" ".join(identity)} commit -q -a --allow-empty -m x && echo ESCAPED commit
+        git branch other && echo ESCAPED branch
+        git worktree add ../another && echo ESCAPED worktree
+        git worktree move . ../moved && echo ESCAPED move
+        git worktree remove --force . && echo ESCAPED remove
+        for d in {main}/.git {main}/.git/worktrees/tree
+        do echo x > $d/hooks; echo x > $d/config; echo x > $d/commondir; echo x > $d/gitdir; mkdir $d/hooks; rm -rf $d
+        done
+        echo "gitdir: $PWD/own" > .git && echo ESCAPED pointer
+        rm -f .git && echo ESCAPED pointer
+        mv .git other && echo ESCAPED pointer
+        ln -sf own .git && echo ESCAPED pointer
+        true
+        """
+    )
+    assert "not a git repository" not in result.stdout_text
+    assert "dubious ownership" not in result.stdout_text
+    assert snapshot(attacker.cwd.parent, tree) == before
 
 
 async def test_paths_that_come_later(attacker: Attacker, place: Path) -> None:
