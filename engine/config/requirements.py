@@ -54,7 +54,6 @@ _NOT_YET = (
     "plugins",
     "apps",
     "rules",
-    "enforce_residency",
     "experimental_network",
     "guardian_policy_config",
 )
@@ -64,14 +63,15 @@ _NOT_YET = (
 class Requirements:
     """What may be chosen. None allows everything; the first of a list is what stands in for a refused value.
 
-    `features` are pinned. `sources` says per field who requires it, where that is not `source`. `notices` are about the
-    requirements themselves.
+    `residency` is where requests must be processed. `features` are pinned. `sources` says per field who requires it,
+    where that is not `source`. `notices` are about the requirements themselves.
     """
 
     approval_policies: tuple[ApprovalPolicy, ...] | None = None
     approvals_reviewers: tuple[str, ...] | None = None
     web_search_modes: tuple[str, ...] | None = None
     permissions: PermissionRequirements = PermissionRequirements()
+    residency: str | None = None
     features: Mapping[str, bool] = attrs.field(factory=dict)
     source: str = "<unspecified>"
     sources: Mapping[str, str] = attrs.field(factory=dict)
@@ -209,6 +209,7 @@ def parse_requirements(file: TomlFile, home: str | None, hostname: Callable[[], 
             deny_read=reading.deny_read(home),
             deny_read_source=file.path,
         ),
+        residency=reading.choice("enforce_residency", ("us",)),
         features=features,
         source=file.path,
         notices=notices,
@@ -230,6 +231,13 @@ class _Reading:
             if value not in known:
                 raise self.error(f"unknown variant `{value}`, expected one of {', '.join(known)}", key)
         return tuple(cast("list[str]", listed))
+
+    def choice(self, key: str, known: tuple[str, ...]) -> str | None:
+        """One of a few strings."""
+        value = self.file.table.get(key)
+        if value is not None and value not in known:
+            raise self.error(f"unknown variant `{value}`, expected {', '.join(f'`{name}`' for name in known)}", key)
+        return value
 
     def strings_or_tables(self, key: str) -> tuple[ApprovalPolicy, ...] | None:
         listed = self._list(key, self.file.table)

@@ -108,6 +108,9 @@ def _headers(facts: RequestFacts, turn_state: str | None) -> dict[str, str]:
     beta = beta_features(facts.configuration.config.features)
     if beta:
         headers["x-codex-beta-features"] = beta
+    residency = facts.configuration.config.requirements.residency
+    if residency is not None:
+        headers["x-openai-internal-codex-residency"] = residency
     if turn_state is not None:
         headers["x-codex-turn-state"] = turn_state
     return headers

@@ -77,9 +77,15 @@ def test_everything_that_is_enforced() -> None:
 
 
 def test_what_is_not_enforced_yet_is_said() -> None:
-    made = parse("mcp_servers = {}\nenforce_residency = 'us'\n[hooks]\nmanaged_dir = '/h'")
-    assert made.not_enforced == ("hooks", "enforce_residency")
+    made = parse("mcp_servers = {}\nrules = {x = 1}\n[hooks]\nmanaged_dir = '/h'")
+    assert made.not_enforced == ("hooks", "rules")
     assert made.warnings()[0] == f"the requirement `hooks` of {FILE} is not enforced yet by this engine"
+
+
+def test_residency() -> None:
+    assert parse("enforce_residency = 'us'").residency == "us"
+    with pytest.raises(ConfigError, match="`enforce_residency`: unknown variant `moon`, expected `us`"):
+        parse("enforce_residency = 'moon'")
 
 
 def test_pinned_features_and_their_names() -> None:

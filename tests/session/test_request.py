@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import engine
 from engine.models.scripts import call, reply, response
@@ -45,6 +46,14 @@ async def test_the_headers_name_thread_window_and_turn(lab: Lab) -> None:
     assert metadata["turn_id"] == turn.id
     assert metadata["sandbox"] == "danger-full-access"
     assert "x-codex-turn-state" not in headers
+
+
+async def test_requests_say_where_they_must_be_processed(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "requirements.toml").write_text("enforce_residency = 'us'\n")
+    async with lab.open(reply("x"), system_folder=tmp_path) as host:
+        async with host.session(lab.settings()) as session:
+            await session.run("go")
+    assert lab.model.requests[-1].headers["x-openai-internal-codex-residency"] == "us"
 
 
 async def test_turn_state_is_sent_back_within_the_turn_only(lab: Lab) -> None:
