@@ -11,7 +11,7 @@ import attrs
 from engine.errors import ConfigError
 from engine.exec_policy.requirement import Forbidden, NeedsApproval, ProfileFacts, Requirement, Skip, evaluate
 from engine.exec_policy.scripts import canonical_command
-from engine.execution.sandbox.launcher import SandboxedCommand
+from engine.execution.sandbox.launcher import NETWORK_VARIABLE, SandboxedCommand
 from engine.permissions.profiles import file_system_of, network_of
 from engine.permissions.whole_disk import has_denied_read
 from engine.protocol.codec import encode
@@ -151,7 +151,11 @@ class _Orchestration(Generic[T]):
         )
 
     def _unsandboxed(self) -> SandboxedCommand:
-        return SandboxedCommand(self.request.argv, self.request.env, "none")
+        """The command without a sandbox. It hears what the policy says of the network all the same."""
+        env = dict(self.request.env)
+        if network_of(self._profile()) == "restricted":
+            env[NETWORK_VARIABLE] = "1"
+        return SandboxedCommand(self.request.argv, env, "none")
 
     async def _start(self, command: SandboxedCommand) -> Attempted[T]:
         with command:

@@ -208,9 +208,11 @@ class _Application:
         return RealFileSystem()
 
     async def _ask(self, changes: dict[str, turn_items.FileChange], reason: str | None = None) -> None:
-        approvals = self.context.permissions.session
+        permissions = self.context.permissions
+        approvals = permissions.session
         keys = [json.dumps({"environment_id": LOCAL_ENVIRONMENT, "path": path}) for path in self.verified.touched_paths]
-        if reason is None and approvals.remembers(*keys):
+        known = approvals.remembers(*keys) or permissions.grants_writing(self.verified.touched_paths)
+        if known and reason is None:
             return
         request = PatchApproval(call_id=self.call_id, turn_id=self.context.turn_id, changes=changes, reason=reason)
         decision = await decide(self.context, request)

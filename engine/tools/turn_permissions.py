@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
 import attrs
@@ -87,6 +88,15 @@ class TurnPermissions:
     def compiled(self, additional: AdditionalPermissionProfile | None = None) -> CompiledPolicy:
         """`file_system`, made for questions."""
         return compile_policy(self.file_system(additional), self.cwd, self.view)
+
+    def grants_writing(self, paths: Iterable[str]) -> bool:
+        """Whether what the user granted is enough to write all of these."""
+        granted = self.granted_now
+        if granted is None or granted.file_system is None:
+            return False
+        policy = FileSystemSandboxPolicy("restricted", None, granted.file_system.entries)
+        compiled = compile_policy(policy, self.cwd, self.view)
+        return all(map(compiled.can_write, paths))
 
     def grant(self, permissions: AdditionalPermissionProfile, *, for_session: bool) -> None:
         """The user granted this, too."""

@@ -366,6 +366,27 @@ async def test_patches_approved_for_the_session_are_not_asked_about_again(bench:
     assert len(bench.approvals.asked) == 2
 
 
+async def test_patches_of_granted_places_are_not_asked_about(bench: Bench, outside: Path) -> None:
+    turn(bench, "untrusted")
+    bench.approvals.decision = "approved"
+    await bench.call(RequestPermissions(), {"permissions": {"file_system": {"write": [str(outside)]}}})
+    bench.approvals.decision = "denied"
+    assert (await bench.call(APPLY, patch_at(outside / "a"))).success
+    assert text_of(await bench.call(APPLY, patch_at(bench.cwd / "b"))) == "patch rejected by user"
+    (asked,) = [request for request in bench.approvals.asked if isinstance(request, PatchApproval)]
+    assert list(asked.changes) == [f"{bench.cwd}/b"]
+
+
+async def test_a_command_hears_of_the_network_policy_with_and_without_a_sandbox(bench: Bench, outside: Path) -> None:
+    turn(bench)
+    bench.approvals.decision = "approved"
+    for more in ({}, {"sandbox_permissions": "require_escalated"}):
+        assert "\n1\n" in await run(bench, "echo; echo $CODEX_SANDBOX_NETWORK_DISABLED", **more)
+    assert len(bench.approvals.asked) == 1
+    bench.turn(profile=DisabledProfile())
+    assert "\n1\n" not in await run(bench, "echo; echo $CODEX_SANDBOX_NETWORK_DISABLED")
+
+
 async def test_an_interrupt_while_the_retry_is_asked_about_ends_the_command(bench: Bench, outside: Path) -> None:
     turn(bench, "on-failure")
     with trio.CancelScope() as scope:
