@@ -1,0 +1,217 @@
+"""Killed at any moment, in whatever it does, an engine leaves a home where nothing acknowledged is missing.
+
+Each seed is a home that goes through five kills, two of them of two engines at once. Ten seeds by default, two hundred
+with `make soak`: then it is a thousand kills and more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+import pytest
+
+from engine.errors import ThreadNotFound
+from engine.protocol.events import AgentMessage, TaskComplete, TaskStarted, UserMessage
+from engine.protocol.ids import ThreadId
+from engine.protocol.rollout_items import EventLine, ResponseLine
+from engine.runtime import open_engine
+from engine.thread_store.interface import ListThreads, StoredHistory
+from engine.thread_store.threads import Threads
+from engine.thread_store.verifying import HomeReport, verify_home
+from tests.crash.lives import LIVES, model
+from tests.thread_store.stories import create, said, telling
+
+ROOT = Path(__file__).parents[2]
+SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
+SEEDS = 200 if SOAK else 10
+TOGETHER = (("turn", "archive"), ("fork", "turn"), ("start", "list"), ("turn", "list"), ("archive", "fork"))
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@final
+class Forks:
+    """The process that forks and kills."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.forking"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def kill(self, home: Path, lives: list[dict[str, Any]]) -> list[list[str]]:
+        """Has them live and be killed; what each of them told."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"home": str(home), "lives": lives}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        assert answer["orphans"] == [], "processes outlived the engine that started them"
+        told: list[list[str]] = answer["told"]
+        return told
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    made = Forks()
+    yield made
+    made.close()
+
+
+@attrs.define
+class Promised:
+    """What was acknowledged so far, over all lives of a home."""
+
+    threads: set[ThreadId] = attrs.field(factory=set)
+    complete: dict[ThreadId, dict[str, int]] = attrs.field(factory=dict)
+    answered: dict[ThreadId, set[str]] = attrs.field(factory=dict)
+    copies: dict[ThreadId, ThreadId] = attrs.field(factory=dict)
+    acknowledged: int = 0
+
+    def take(self, line: str) -> None:
+        kind, *words = line.split()
+        self.acknowledged += 1
+        match kind:
+            case "durable" | "moved":
+                self.threads.add(ThreadId(words[0]))
+            case "answered":
+                self.answered.setdefault(ThreadId(words[0]), set()).add(words[1])
+            case "complete":
+                self.complete.setdefault(ThreadId(words[0]), {})[words[1]] = int(words[2])
+            case "forked":
+                self.threads.add(ThreadId(words[0]))
+                self.copies[ThreadId(words[0])] = ThreadId(words[1])
+            case "listed":
+                pass
+            case _:
+                pytest.fail(f"an engine complained: {line}")
+
+    def known(self) -> set[ThreadId]:
+        return self.threads | self.complete.keys() | self.answered.keys()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_nothing_acknowledged_is_lost(forks: Forks, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    home = tmp_path / "home"
+    promised = Promised()
+    await _furnish(home, promised)
+    for number in range(5):
+        kinds = [LIVES[(seed + number) % 4]] if number < 3 else list(chance.choice(TOGETHER))
+        lives = [_a_life(kind, f"{seed}-{number}-{kind}", chance) for kind in kinds]
+        for told in forks.kill(home, lives):
+            for line in told:
+                promised.take(line)
+        _check_home(verify_home(home))
+        await _check_threads(home, promised)
+    assert promised.acknowledged, "no life came so far as to do anything"
+    await _go_on(home)
+
+
+def _a_life(kind: str, seed: str, chance: random.Random) -> dict[str, Any]:
+    """Some are killed while they start, most while they are at it."""
+    acks = chance.choice((0, 1, 1, 2, 3, 6))
+    delay = chance.random() * (0.02 if acks else 0.4)
+    return {"kind": kind, "seed": seed, "acks": acks, "delay": delay}
+
+
+async def _furnish(home: Path, promised: Promised) -> None:
+    """Two threads that were there before."""
+    home.mkdir()
+    async with open_engine(home=home, model=model()) as host:
+        for _ in range(2):
+            params = create()
+            live = host._services.store.create(params)
+            live.append([said("before"), telling("all of it")])
+            await live.shutdown()
+            promised.threads.add(params.meta.id)
+
+
+def _check_home(report: HomeReport) -> None:
+    assert report.index.problems == ()
+    for file in report.files:
+        assert file.clean or file.only_cut_off, (file.path, file.problems, file.rollout)
+    assert not [note for note in report.notes if "session_index" in note]
+
+
+async def _check_threads(home: Path, promised: Promised) -> None:
+    async with open_engine(home=home, model=model()) as host:
+        for thread in promised.known():
+            history = await _history(host.threads, thread)
+            _check_turns(history, promised.complete.get(thread, {}), promised.answered.get(thread, set()))
+            if (source := promised.copies.get(thread)) is not None:
+                assert history.meta.forked_from_id == source
+
+
+async def _history(threads: Threads, thread: ThreadId) -> StoredHistory:
+    try:
+        return await threads.history(thread)
+    except ThreadNotFound:
+        pytest.fail(f"the thread {thread} was acknowledged and is gone")
+
+
+def _check_turns(history: StoredHistory, complete: dict[str, int], answered: set[str]) -> None:
+    """Each acknowledged turn stands in its thread once, with its question and its answer."""
+    questions: dict[str, str] = {}
+    answers: set[str] = set()
+    ended: list[str] = []
+    turn = ""
+    for item in history.items:
+        match item:
+            case EventLine(msg=TaskStarted(turn_id=turn)):
+                pass
+            case EventLine(msg=UserMessage(message=text)):
+                questions[turn] = text
+            case EventLine(msg=AgentMessage()):
+                answers.add(turn)
+            case EventLine(msg=TaskComplete(turn_id=turn_id)):
+                ended.append(turn_id)
+            case _:
+                pass
+    assert {turn: questions.get(turn) for turn in complete} == {
+        turn: f"question {number}" for turn, number in complete.items()
+    }
+    assert answered <= answers
+    assert len(ended) == len(set(ended))
+    assert complete.keys() <= set(ended)
+
+
+async def _go_on(home: Path) -> None:
+    """Every thread opens and takes another turn; then nothing is wrong any more, but for starts that were cut off."""
+    async with open_engine(home=home, model=model()) as host:
+        for archived in (True, False):
+            page = await host.threads.list(ListThreads(limit=1000, archived=archived))
+            for thread in page.threads:
+                if archived:
+                    await host.threads.unarchive(thread.thread_id)
+        page = await host.threads.list(ListThreads(limit=1000))
+        assert len(page.threads) >= 2
+        for thread in page.threads[:3]:
+            session = await host.resume_session(thread.thread_id)
+            result = await session.run("go on")
+            assert result.final_message == "answer"
+            await session.aclose()
+            history = await host.threads.history(thread.thread_id)
+            assert any(isinstance(item, ResponseLine) for item in history.items[-5:])
+    for file in verify_home(home).files:
+        assert file.clean or file.only_cut_off
+        if any(thread.path == file.path for thread in page.threads[:3]):
+            assert file.clean
