@@ -100,7 +100,7 @@ def _set(table: Table, path: tuple[str, ...], value: object) -> Table:
 
 def _one_edit(text: str, path: tuple[str, ...], value: object, wanted: Table) -> str:
     """`text` with one edit. What the library can't do in place is done by writing a whole top-level key anew."""
-    for attempt in (_in_place, _with_new_key, _anywhere, _anew):
+    for attempt in (_in_place, _with_new_key, _anywhere, _with_new_table, _anew):
         try:
             made = attempt(text, path, value, wanted)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
@@ -189,6 +189,15 @@ def _anywhere(text: str, path: tuple[str, ...], value: object, wanted: Table) ->
         parent = parent[name]
     parent[path[-1]] = _item(value)
     return tomlkit.dumps(document)
+
+
+def _with_new_table(text: str, path: tuple[str, ...], value: object, wanted: Table) -> str:
+    """Puts a table behind everything, below one that is written as dotted keys."""
+    import tomlkit
+
+    tail = tomlkit.document()
+    tail[path[0]] = _item(_set({}, path[1:], value))
+    return f"{text}\n{tomlkit.dumps(tail)}"
 
 
 def _anew(text: str, path: tuple[str, ...], value: object, wanted: Table) -> str:

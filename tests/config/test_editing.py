@@ -51,6 +51,7 @@ trust_level = "trusted"
         (BEFORE, [edit("features.hooks", True)], BEFORE),
         ("n = { a = 1 } # x\nm = 2\n", [edit("n.b", 2)], "n = { a = 1, b = 2} # x\nm = 2\n"),
         ("features = 1\nm = 2\n", [edit("features.x.y", True)], "m = 2\n\n[features.x]\ny = true\n"),
+        ("a.b = 1 # x\nc = 2\n", [edit("a.d.e", 3)], "a.b = 1 # x\nc = 2\n\n[a.d]\ne = 3\n"),
         ("a.b = 1 # x\nc = 2\n", [edit("a.d", 3)], "a.b = 1 # x\na.d = 3\nc = 2\n"),
     ],
 )

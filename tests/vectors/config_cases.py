@@ -141,6 +141,7 @@ def _lay_out(given: Row, codex_home: Path) -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(content)
     for link, target in given.get("symlinks", {}).items():
+        Path(link).parent.mkdir(parents=True, exist_ok=True)
         Path(link).symlink_to(target)
 
 
