@@ -67,6 +67,7 @@ class ThreadIndex:
         self._database = Database(f"{home}/{INDEX_FILE}", prepare, opened=self._opened)
         self._sweep = Sweep(self.home, self._database, swept=self._opened)
         self._touched: set[str] = set()  # paths that wait to be looked at
+        self._paged: set[str] = set()  # paths whose turns were asked for
         # Of the database's thread:
         self._names = ThreadNames(home)
         self._folders: dict[str, int] = {}  # times of folders whose files are all known
@@ -102,6 +103,7 @@ class ThreadIndex:
             with self._transaction(connection):
                 if not self._look_at_folders(connection):
                     return None
+                self._look_at_changed(connection)
             return [edge for parent in parents for edge in read_edges(connection, parent)]
 
         return await self._ask(read)
@@ -129,6 +131,11 @@ class ThreadIndex:
         """The result of `work` on the connection; `None` if it can't be had now."""
         return await self._ask(work)
 
+    async def run_on_turns(self, path: str, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """As `run`, for work on the turns of a rollout."""
+        self._paged.add(path)
+        return await self._ask(work)
+
     async def sweep(self) -> IndexProgress:
         """Looks at every file that has changed since it was looked at; waits for the end. Cancelling stops waiting."""
         await self._ask(lambda _: None)  # opens it
@@ -149,9 +156,10 @@ class ThreadIndex:
 
     def untouch(self, path: str) -> None:
         """A rollout was taken back as if it had never been."""
-        if path in self._touched:
+        if path in self._touched and path not in self._paged:
             self._touched.discard(path)
         elif self._database.started:
+            self._touched.discard(path)
             self.removed(path)
 
     def moved(self, old: str, new: str) -> None:
@@ -262,6 +270,13 @@ class ThreadIndex:
     def _look_at(self, connection: sqlite3.Connection, path: str) -> None:
         """Brings the row of a file up to date."""
         put_file(connection, self.home, read_file(path, read_thread(connection, path=path)), self._names.get)
+
+    def _look_at_changed(self, connection: sqlite3.Connection) -> None:
+        """Looks again at every file that is not as it was: a line with an edge may be in any of them, and whoever wrote
+        it may have died before the index was told."""
+        for path, (state, _) in known_files(connection).items():
+            if state_of(path) != state:
+                self._look_at(connection, path)
 
     def _look_at_folders(self, connection: sqlite3.Connection) -> bool:
         """Looks at files that came or went since; false if there are too many new ones to do that now."""

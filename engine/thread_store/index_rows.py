@@ -39,7 +39,7 @@ __all__ = [
     "read_tools",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 SCHEMA: Final = """
 CREATE TABLE threads (
@@ -75,11 +75,12 @@ CREATE TABLE checkpoints (
     count INTEGER NOT NULL, mark BLOB NOT NULL
 );
 CREATE TABLE turn_files (
-    path TEXT PRIMARY KEY, device INTEGER NOT NULL, inode INTEGER NOT NULL, offset INTEGER NOT NULL, mark BLOB NOT NULL
+    path TEXT PRIMARY KEY, device INTEGER NOT NULL, inode INTEGER NOT NULL, offset INTEGER NOT NULL,
+    mark BLOB NOT NULL, state TEXT NOT NULL
 );
 CREATE TABLE turns (
-    path TEXT NOT NULL, number INTEGER NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL,
-    PRIMARY KEY (path, number)
+    path TEXT NOT NULL, number INTEGER NOT NULL, turn_id TEXT, start INTEGER NOT NULL, end INTEGER,
+    user INTEGER NOT NULL DEFAULT 0, strays TEXT NOT NULL DEFAULT '[]', PRIMARY KEY (path, number)
 ) WITHOUT ROWID;
 CREATE TABLE folders (path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL);
 CREATE TABLE state (key TEXT PRIMARY KEY, value NOT NULL);
@@ -236,6 +237,8 @@ def put_thread(connection: sqlite3.Connection, indexed: IndexedThread, folder: s
         )
     if indexed.edge is not None:
         put_edge(connection, indexed.edge)
+    elif indexed.thorough and indexed.dynamic_tools is not None:  # everything was read, and there is none
+        connection.execute("DELETE FROM thread_spawn_edges WHERE child_thread_id = ?", (thread.thread_id,))
 
 
 def put_edge(connection: sqlite3.Connection, edge: SpawnEdge) -> None:
@@ -249,7 +252,9 @@ def put_edge(connection: sqlite3.Connection, edge: SpawnEdge) -> None:
 def read_edges(connection: sqlite3.Connection, parent: ThreadId) -> list[SpawnEdge]:
     """The edges to the children of a thread, by child id."""
     rows = connection.execute(
-        "SELECT child_thread_id, status FROM thread_spawn_edges WHERE parent_thread_id = ? ORDER BY child_thread_id",
+        # Whatever is left of a child that is gone does not count.
+        "SELECT child_thread_id, status FROM thread_spawn_edges JOIN threads ON thread_id = child_thread_id"
+        " WHERE parent_thread_id = ? ORDER BY child_thread_id",
         (parent,),
     )
     return [

@@ -20,6 +20,7 @@ from engine.protocol.ids import ThreadId
 from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import RolloutItem, SessionMeta, TurnContext
 from engine.protocol.settings import GitInfo, SessionSource
+from engine.protocol.thread_items import ItemsView, ThreadTurn
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
 from engine.rollout.policy import PersistenceMode
@@ -42,6 +43,7 @@ __all__ = [
     "Keep",
     "LastTurns",
     "ListThreads",
+    "ListTurns",
     "MetadataPatch",
     "ResumeThread",
     "ResumedThread",
@@ -54,6 +56,7 @@ __all__ = [
     "ThreadQuery",
     "ThreadStore",
     "ThroughTurn",
+    "TurnPage",
     "latest_cwd",
 ]
 
@@ -205,6 +208,33 @@ class ThreadPage:
     next_cursor: str | None = None
     backwards_cursor: str | None = None
     indexing: IndexProgress | None = None
+
+
+@frozen(kw_only=True)
+class ListTurns:
+    """A page of the turns of a thread (app_server.md, `thread/turns/list`).
+
+    - `cursor`: where to go on, from another page of the same thread
+    - `view`: all items, a `summary` (the first user message and the last of the agent), or none
+    - `turn_id`: only this turn
+    - `active`: the turn that runs now; any other one that has not ended was interrupted
+    """
+
+    limit: int = 25
+    cursor: str | None = None
+    direction: Direction = "desc"
+    view: ItemsView = "summary"
+    turn_id: str | None = None
+    active: str | None = None
+
+
+@frozen(kw_only=True)
+class TurnPage:
+    """Turns in order. Cursors as in `ThreadPage`; they stay good while the thread grows."""
+
+    turns: tuple[ThreadTurn, ...]
+    next_cursor: str | None = None
+    backwards_cursor: str | None = None
 
 
 @frozen(kw_only=True)
@@ -395,6 +425,12 @@ class ThreadStore(Protocol):
 
     async def delete(self, thread_id: ThreadId) -> None:
         """Removes a thread for good. Raises `ThreadNotFound`, `ConflictError` if it is live."""
+
+    async def list_turns(self, thread: ThreadId | Path, query: ListTurns) -> TurnPage:
+        """A page of the turns of a thread by id (archived or not) or by path, without those that were rolled back.
+
+        Raises `ThreadNotFound`, `StoreError`, or `InvalidRequest` for a bad cursor.
+        """
 
     async def dynamic_tools(self, thread_id: ThreadId) -> tuple[JsonObject, ...]:
         """The tools its host gave the thread when it was created. Raises `ThreadNotFound`."""

@@ -41,15 +41,18 @@ from engine.thread_store.finding import (
 from engine.thread_store.interface import (
     IndexProgress,
     ListThreads,
+    ListTurns,
     MetadataPatch,
     SpawnEdge,
     StoredThread,
     ThreadPage,
     ThreadQuery,
+    TurnPage,
 )
 from engine.thread_store.names import ThreadNames, append_name
 from engine.thread_store.rollout_writer import RolloutWriter
 from engine.thread_store.summaries import summarise
+from engine.thread_store.turn_pages import turn_page
 
 if TYPE_CHECKING:
     from engine.thread_store.appender import Appender
@@ -92,6 +95,17 @@ class LocalThreads:
         page = await self._hop(list_files, self.home, query)
         progress = None if index is None else index.progress
         return page if progress is None or not progress.running else attrs.evolve(page, indexing=progress)
+
+    async def list_turns(self, thread: ThreadId | Path, query: ListTurns) -> TurnPage:
+        """See `ThreadStore.list_turns`."""
+        if isinstance(thread, Path):
+            path = thread
+        else:
+            live = self._live.get(parse_thread_id(thread))
+            path = Path(await self._hop(stored_path, self.home, parse_thread_id(thread)))
+            if live is not None and live.rollout_path is not None:
+                path = Path(live.rollout_path)
+        return await turn_page(path, query, self._hop, self.index)
 
     async def dynamic_tools(self, thread_id: ThreadId) -> tuple[JsonObject, ...]:
         """See `ThreadStore.dynamic_tools`."""

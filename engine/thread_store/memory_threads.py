@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 
 import trio
 
@@ -17,14 +18,17 @@ from engine.thread_store.facts import Facts, edge_of
 from engine.thread_store.interface import (
     IndexProgress,
     ListThreads,
+    ListTurns,
     MetadataPatch,
     SpawnEdge,
     StoredThread,
     ThreadPage,
     ThreadQuery,
+    TurnPage,
 )
 from engine.thread_store.listing import select
 from engine.thread_store.live_thread import LiveThread
+from engine.thread_store.turn_pages import page_of_items
 
 __all__ = ["MemoryThreads", "ThreadInMemory"]
 
@@ -96,6 +100,16 @@ class MemoryThreads:
         """See `ThreadStore.spawned`."""
         await self._count("spawned")
         return self._children(parse_thread_id(parent))
+
+    async def list_turns(self, thread: ThreadId | Path, query: ListTurns) -> TurnPage:
+        """See `ThreadStore.list_turns`."""
+        await self._count("list_turns")
+        if isinstance(thread, Path):
+            raise ThreadNotFound("threads in memory have no paths", thread=str(thread))
+        stored = self._threads.get(parse_thread_id(thread))
+        if stored is None:
+            raise not_found(parse_thread_id(thread))
+        return page_of_items(stored.items, query)
 
     async def dynamic_tools(self, thread_id: ThreadId) -> tuple[JsonObject, ...]:
         """See `ThreadStore.dynamic_tools`."""

@@ -23,12 +23,14 @@ from engine.thread_store.interface import (
     ForkThread,
     Interrupted,
     ListThreads,
+    ListTurns,
     MetadataPatch,
     Snapshot,
     StoredThread,
     ThreadPage,
     ThreadQuery,
     ThroughTurn,
+    TurnPage,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +102,18 @@ class Threads:
             return await self._store.load_history(Path(thread))
         found = await self.read(thread)
         return await self._store.load_history(found.thread_id if found.path is None else Path(found.path))
+
+    async def turns(self, thread: Thread, query: ListTurns | None = None) -> TurnPage:
+        """A page of the turns of a thread, archived or not, the last ones first by default; only their lines are read.
+
+        Turns that were rolled back are gone. The turn a thread runs in this engine is `inProgress`, as far as it is
+        stored. Raises `InvalidRequest` for a bad cursor.
+        """
+        thread_id = parse_thread_id(thread)
+        asked = query or ListTurns()
+        if asked.active is None:
+            asked = attrs.evolve(asked, active=self._active_turn(thread_id))
+        return await self._store.list_turns(thread_id, asked)
 
     async def rename(self, thread: Thread, name: str) -> None:
         """Gives a thread a name. Raises `InvalidRequest` for a blank one."""

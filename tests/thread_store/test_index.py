@@ -372,18 +372,20 @@ async def test_checkpoints_edges_and_tools_are_kept(tmp_path: Path, index: Threa
     for offset in (10, 20):
         index.note_checkpoint("/a", Checkpoint(1, 2, offset, 3, b"mark"))
     assert await index.checkpoint("/a") == Checkpoint(1, 2, 20, 3, b"mark")
-    parent, child = new_thread_id(), new_thread_id()
+    parent, child = new_thread_id(), ThreadId(write(tmp_path, 0).stem[-36:])
     assert await index.children([parent]) is None  # not every file was looked at
     await index.sweep()
     for status in ("open", "closed"):
         edge = SpawnEdge(parent=parent, child=child, status=status)
         index.put_edge(edge)
         assert await index.children([parent]) == [edge]
-    assert await index.tools(child) is None
+    index.put_edge(SpawnEdge(parent=parent, child=new_thread_id(), status="open"))
+    assert await index.children([parent]) == [edge]  # there is no such child
+    assert await index.tools(new_thread_id()) is None
     path = write(tmp_path, 1)
     path.write_bytes(path.read_bytes().replace(b'"source":', b'"dynamic_tools":[{"name":"t"}],"source":', 1))
     assert await index.tools(ThreadId(path.stem[-36:])) is None  # it is not known yet
-    assert previews(await index.page(ListThreads())) == ["1"]
+    assert previews(await index.page(ListThreads())) == ["1", "0"]
     assert await index.tools(ThreadId(path.stem[-36:])) == ({"name": "t"},)
 
 

@@ -41,6 +41,7 @@ from engine.thread_store.interface import (
     Interrupted,
     LastTurns,
     ListThreads,
+    ListTurns,
     MetadataPatch,
     ResumeThread,
     Snapshot,
@@ -211,6 +212,8 @@ class Side:
                 return generation, made, tail.cwd, tail.thread_id
             case "find":
                 return shown(await store.find_thread(thread_id))
+            case "turns":
+                return await self._all_turns(thread_id, str(argument))
             case "tools":
                 return await store.dynamic_tools(thread_id)
             case "spawned":
@@ -232,6 +235,22 @@ class Side:
         if live is None:
             return "no such live thread"
         return await self._call_live(live, verb, argument)
+
+    async def _all_turns(self, thread_id: ThreadId, direction: str) -> object:
+        """The turns of all pages, one after the other; and back again from the last one."""
+        store = self.backend.store
+        query = ListTurns(limit=2, direction="asc" if direction == "asc" else "desc", view="full", active="turn 2")
+        turns: list[object] = []
+        last: str | None = None
+        while True:
+            page = await store.list_turns(thread_id, query)
+            turns.append(page.turns)
+            last = page.backwards_cursor or last
+            if page.next_cursor is None:
+                break
+            query = attrs.evolve(query, cursor=page.next_cursor)
+        back = attrs.evolve(query, cursor=last, limit=100, direction="desc" if query.direction == "asc" else "asc")
+        return turns, (await store.list_turns(thread_id, back)).turns if last is not None else None
 
     async def _call_live(self, live: LiveThread, verb: str, argument: object) -> object:
         if verb == "append":
@@ -362,7 +381,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stored())
     @rule(
         data=st.data(),
-        verb=st.sampled_from(["load", "tail", "find", "tools", "spawned", "archive", "unarchive", "delete"]),
+        verb=st.sampled_from(["load", "tail", "find", "tools", "spawned", "archive", "unarchive", "delete", "turns"]),
     )
     def ask(self, data: st.DataObject, verb: str) -> None:
         self.do(verb, data.draw(st.sampled_from(self.stored())))
