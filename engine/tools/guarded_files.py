@@ -14,9 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import attrs
+
 from engine.permissions.access import resolve_entries
 from engine.permissions.decision import Row
 from engine.permissions.projection import CompiledPolicy
+from engine.permissions.read_denial import read_deny_matcher
 from engine.permissions.view import View
 from engine.permissions.whole_disk import has_full_disk_write
 from engine.protocol.profiles import FileSystemSandboxPolicy
@@ -49,6 +52,11 @@ class GuardedFileSystem:
         self._written = CompiledPolicy(rows, cwd=cwd, home=view.home, full_write=whole)
         real = os.path.realpath(cwd)
         self._real = CompiledPolicy(list(_real_rows(rows)), cwd=real, home=view.home, full_write=whole)
+        denied = read_deny_matcher(policy, cwd, view)
+        # Denied places are in the rows, with what deeper entries open in them.
+        self._globs = (
+            attrs.evolve(denied, places=()) if denied is not None and (denied.globs or denied.is_broken) else None
+        )
         self._files = RealFileSystem()
 
     def refused(self, paths: Iterable[str]) -> list[str]:
@@ -62,7 +70,7 @@ class GuardedFileSystem:
 
     def read_bytes(self, path: str) -> bytes:
         real = os.path.realpath(path)
-        if not (self._written.can_read(path) and self._real.can_read(real)):
+        if not self._may_read(path, real):
             raise _refusal(path)
         with _folder(posixpath.dirname(real)) as folder:
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -108,10 +116,17 @@ class GuardedFileSystem:
 
     def may_read(self, path: str) -> bool:
         """Whether what the path leads to may be read; nothing about whether it is there."""
-        return self._written.can_read(path) and self._real.can_read(os.path.realpath(path))
+        return self._may_read(path, os.path.realpath(path))
+
+    def _may_read(self, path: str, real: str) -> bool:
+        return self._written.can_read(path) and self._real.can_read(real) and not self._matches_denied(path, real)
 
     def _may_write(self, path: str, real: str) -> bool:
-        return self._written.can_write(path) and self._real.can_write(real)
+        return self._written.can_write(path) and self._real.can_write(real) and not self._matches_denied(path, real)
+
+    def _matches_denied(self, path: str, real: str) -> bool:
+        """Whether a denied glob matches: the globs themselves, so files count that came after the turn began, too."""
+        return self._globs is not None and (self._globs.is_read_denied(path) or self._globs.is_read_denied(real))
 
     def _writable(self, path: str, real: str) -> str:
         if not self._may_write(path, real):

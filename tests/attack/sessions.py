@@ -53,9 +53,8 @@ class HostileModel:
         model = engine.ScriptedModel([*attacks, reply("done")])
         chosen = engine.SessionSettings(
             cwd=self.workspace,
-            sandbox="workspace-write",
             approval_policy=approval_policy,
-            **settings,  # type: ignore[arg-type]
+            **{"sandbox": "workspace-write", **settings},  # type: ignore[arg-type]
         )
         async with engine.open_engine(home=self.home, model=model) as opened:
             async with opened.session(chosen, approve=self._refuse) as session:

@@ -9,7 +9,7 @@ import pytest
 
 from engine.permissions.profiles import file_system_of, materialize_profile, workspace_write
 from engine.permissions.view import DiskView
-from engine.protocol.profiles import FileSystemEntry, FileSystemSandboxPolicy, LiteralPath
+from engine.protocol.profiles import FileSystemEntry, FileSystemSandboxPolicy, GlobPath, LiteralPath
 from engine.tools import guarded_files
 from engine.tools.apply_patch.filesystem import FileKind
 from engine.tools.guarded_files import GuardedFileSystem
@@ -42,6 +42,30 @@ def test_what_lies_in_the_workspace_is_written_and_removed(work: Path) -> None:
     assert files.status(path).kind is FileKind.FILE
     files.remove_file(path)
     assert not os.path.exists(path)
+
+
+def test_what_matches_a_denied_glob_is_neither_read_nor_written(work: Path) -> None:
+    (work / "key.pem").write_text("secret")
+    (work / "alias").symlink_to("key.pem")
+    files = guarded(work, FileSystemEntry(GlobPath(f"{work}/**/*.pem"), "none"))
+    for name in ("key.pem", "alias", "deep/new.pem"):
+        path = str(work / name)
+        assert files.refused([path, str(work / "fine")]) == [path]
+        assert not files.may_read(path)
+        assert files.status(path).kind is FileKind.ABSENT
+        with pytest.raises(PermissionError):
+            files.read_bytes(path)
+        with pytest.raises(PermissionError):
+            files.write_bytes(path, b"x")
+    with pytest.raises(PermissionError):
+        files.remove_file(str(work / "key.pem"))
+    assert (work / "key.pem").read_text() == "secret"
+
+
+def test_a_denied_glob_without_a_meaning_denies_everything(work: Path) -> None:
+    files = guarded(work, FileSystemEntry(GlobPath(f"{work}/{{a"), "none"))
+    assert not files.may_read(str(work / "fine"))
+    assert files.refused([str(work / "fine")])
 
 
 @pytest.mark.parametrize("place", ["outside/file", "outside/new", "work/.git/config", "work/../outside/file", "work"])
