@@ -39,20 +39,19 @@ def page() -> Any:
 
 
 async def test_the_approver(page: Any) -> None:
-    ids = {"call_id": "c", "turn_id": "t"}
     files = engine.AdditionalFileSystem()
     wanted = engine.AdditionalPermissionProfile(engine.AdditionalNetwork(True), files)
-    answers = [
-        (engine.CommandApproval(**ids, command=("bash", "-c", "date"), cwd="/"), "approved"),
-        (engine.CommandApproval(**ids, command=("bash", "-c", "rm -rf x"), cwd="/"), "denied"),
-        (engine.PatchApproval(**ids, changes={"/srv/notes/a": AddChange("a")}), "approved"),
-        (engine.PatchApproval(**ids, changes={"/etc/a": AddChange("a")}), "denied"),
+    answers: list[tuple[engine.ApprovalRequest, engine.Decision]] = [
+        (engine.CommandApproval(call_id="c", turn_id="t", command=("bash", "-c", "date"), cwd="/"), "approved"),
+        (engine.CommandApproval(call_id="c", turn_id="t", command=("bash", "-c", "rm -rf x"), cwd="/"), "denied"),
+        (engine.PatchApproval(call_id="c", turn_id="t", changes={"/srv/notes/a": AddChange("a")}), "approved"),
+        (engine.PatchApproval(call_id="c", turn_id="t", changes={"/etc/a": AddChange("a")}), "denied"),
         (
-            engine.PermissionsApproval(**ids, permissions=wanted, cwd="/"),
+            engine.PermissionsApproval(call_id="c", turn_id="t", permissions=wanted, cwd="/"),
             engine.PermissionGrant(engine.AdditionalPermissionProfile(None, files), "turn"),
         ),
-        (engine.ToolApproval(**ids, tool="lookup", arguments={}), "approved"),
-        (engine.ToolApproval(**ids, tool="deploy", arguments={}), "denied"),
+        (engine.ToolApproval(call_id="c", turn_id="t", tool="lookup", arguments={}), "approved"),
+        (engine.ToolApproval(call_id="c", turn_id="t", tool="deploy", arguments={}), "denied"),
     ]
     for request, decision in answers:
         assert await page["approve"](request) == decision
