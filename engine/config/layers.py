@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
-from engine.config.merge import Table, fingerprint, leaves, merge
+from engine.config.merge import Table, fingerprint, leaves, merge, normalise
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def dotted(path: Path) -> str:
 
 
 class Layer:
-    """One table and where it comes from. The table is normalised and its paths are absolute; nobody changes it.
+    """One table and where it comes from; nobody changes it. Paths in it are absolute, older names of keys replaced.
 
     - `path`: its file, be it there or not; `file`: the file as it was read
     - `profile`: the name of a user layer that was chosen besides the user's own
@@ -74,7 +74,8 @@ class Layer:
         ignored: tuple[str, ...] = (),
     ) -> None:
         self.name = name
-        self.table = table
+        self.table = normalise(table)
+        self._loaded = table
         self.file = file
         self.path = file.path if file is not None else path
         self.profile = profile
@@ -84,8 +85,8 @@ class Layer:
 
     @cached_property
     def version(self) -> str:
-        """The fingerprint of the table (config.md 1.2)."""
-        return fingerprint(self.table)
+        """The fingerprint of the table as it was loaded, with the older names of keys (config.md 1.2)."""
+        return fingerprint(self._loaded)
 
     @property
     def precedence(self) -> int:

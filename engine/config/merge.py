@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datetime
 
 __all__ = ["Table", "canonical_json", "fingerprint", "leaves", "merge", "normalise"]
 
@@ -76,7 +80,9 @@ def fingerprint(table: Mapping[str, object]) -> str:
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys, compact separators and unescaped Unicode; dates as text, numbers JSON lacks as `null`."""
+    """JSON with sorted keys, compact separators and unescaped Unicode; numbers that JSON lacks as `null`, and dates as
+    other programs that write TOML as JSON have them."""
+    import datetime
     import json
 
     match value:
@@ -93,8 +99,18 @@ def canonical_json(value: object) -> str:
             return str(value)
         case None:
             return "null"
+        case datetime.date() | datetime.time():
+            return f'{{"$__toml_private_datetime":"{_moment(value)}"}}'
         case _:
             return json.dumps(str(value), ensure_ascii=False)
+
+
+def _moment(value: datetime.date | datetime.time) -> str:
+    text = value.isoformat()
+    fraction = getattr(value, "microsecond", 0)
+    if fraction:
+        text = text.replace(f".{fraction:06}", f".{fraction:06}".rstrip("0"), 1)
+    return text.replace("+00:00", "Z")
 
 
 def _float(value: float) -> str:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.config.layers import Layer
-from engine.config.merge import Table, normalise
+from engine.config.merge import Table
 from engine.config.paths import resolve_paths
 from engine.config.source import TomlFile, parse_toml
 from engine.config.trust import Trust, find_trust, linked_worktree, main_repository, project_folders, project_root
@@ -65,7 +65,7 @@ class Projects:
         trust = find_trust(self.trusting.get("projects"), directory, self.markers, self.view)
         disabled = self._reason(directory, trust)
         file = self._read(path, broken_is_empty=disabled is not None)
-        table = normalise(file.table) if file is not None else {}
+        table = dict(file.table) if file is not None else {}
         ignored = tuple(key for key in DENIED if table.pop(key, None) is not None)
         table = self._with_hooks_of_main_checkout(table, folder, broken_is_empty=disabled is not None)
         return Layer(

@@ -16,7 +16,7 @@ import attrs
 from engine import __version__
 from engine.config.layers import Layer, LayerName, LayerStack, merged
 from engine.config.lock import ConfigLock, lock_controls, read_lock
-from engine.config.merge import Table, normalise
+from engine.config.merge import Table
 from engine.config.overrides import overrides_table
 from engine.config.paths import resolve_paths
 from engine.config.projects import Projects
@@ -103,11 +103,11 @@ def read_layers(sources: Sources, sightings: Sightings) -> Layers:
     def layer(name: LayerName, path: str, *, profile: str | None = None, use: bool = True) -> Layer:
         found = text(path) if use else None
         file = None if found is None else parse_toml(found, path)
-        table = {} if file is None else resolve_paths(normalise(file.table), os.path.dirname(path), sources.user_home)
+        table = {} if file is None else resolve_paths(file.table, os.path.dirname(path), sources.user_home)
         return Layer(name, table, file, path=path, profile=profile)
 
     def given(name: LayerName, table: Table) -> list[Layer]:
-        return [Layer(name, resolve_paths(normalise(table), base, sources.user_home))] if table else []
+        return [Layer(name, resolve_paths(table, base, sources.user_home))] if table else []
 
     lower = [
         layer("system", os.path.join(sources.system_folder, "config.toml")),
@@ -153,7 +153,7 @@ def _locked(lock: ConfigLock, path: str, sources: Sources, sightings: Sightings,
     """A lock file in the place of all layers."""
     sightings.contents(path)
     loaded = read_lock(path, __version__, allow_version_mismatch=lock.allow_version_mismatch)
-    stack = LayerStack([Layer("user", normalise(loaded.config), path=path)])
+    stack = LayerStack([Layer("user", loaded.config, path=path)])
     markers = _markers(stack)
     view = WatchingView(sources.view, sightings)
     trust = None if sources.cwd is None else find_trust(stack.get("projects"), sources.cwd, markers, view)

@@ -15,7 +15,7 @@ from engine.config.features import FEATURE_ALIASES
 from engine.config.key_paths import KeyPathError, format_key_path
 from engine.config.kinds import Report
 from engine.config.layers import Layer, LayerStack
-from engine.config.merge import Table, normalise
+from engine.config.merge import Table
 from engine.config.paths import absolute_path, resolve_paths
 from engine.config.providers import make_providers
 from engine.config.requirements import read_requirements
@@ -105,7 +105,7 @@ def write_config(
         if expected_version is not None and expected_version != layers.user.version:
             raise ConfigWriteError("configVersionConflict", _CONFLICT)
         table = edited_table({} if layers.user.file is None else layers.user.file.table, edits)
-        resolved = resolve_paths(normalise(table), os.path.dirname(path), sources.user_home)
+        resolved = resolve_paths(table, os.path.dirname(path), sources.user_home)
         user = Layer("user", resolved, path=path, profile=layers.user.profile)
         stack = LayerStack([user if layer is layers.user else layer for layer in layers.stack.everything])
         _check(sources, user, stack, edits)

@@ -99,6 +99,13 @@ def test_a_key_that_the_message_names_is_not_said_twice() -> None:
     assert str(error) == "f:1:2: unknown configuration field `a.b`"
 
 
+def test_the_version_is_that_of_the_names_as_they_were_written() -> None:
+    older, newer = ("no_memories_if_mcp_or_web_search", "disable_on_external_context")
+    made = [Layer("user", {"memories": {name: True}}) for name in (older, newer)]
+    assert made[0].table == made[1].table
+    assert made[0].version != made[1].version
+
+
 def test_getting_and_versions() -> None:
     made = stack(("user", {"a": {"b": 1}}))
     assert made.get("a", "b") == 1

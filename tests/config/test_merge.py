@@ -8,6 +8,7 @@ import json
 import tomllib
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -111,8 +112,24 @@ def test_comments_and_key_order_do_not_change_the_fingerprint() -> None:
 
 
 def test_numbers_and_dates_as_other_writers_have_them() -> None:
-    table = tomllib.loads("a = 1e300\nb = 1e-5\nc = 7.0\nd = inf\ne = 1979-05-27\nf = 1e16\ng = 0.1")
-    assert canonical_json(table) == ('{"a":1e300,"b":1e-5,"c":7.0,"d":null,"e":"1979-05-27","f":1e16,"g":0.1}')
+    table = tomllib.loads("a = 1e300\nb = 1e-5\nc = 7.0\nd = inf\nf = 1e16\ng = 0.1")
+    assert canonical_json(table) == ('{"a":1e300,"b":1e-5,"c":7.0,"d":null,"f":1e16,"g":0.1}')
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        ("1979-05-27T07:32:00.5Z", "1979-05-27T07:32:00.5Z"),
+        ("1979-05-27 07:32:00", "1979-05-27T07:32:00"),
+        ("1979-05-27T07:32:00+02:00", "1979-05-27T07:32:00+02:00"),
+        ("07:32:00", "07:32:00"),
+        ("1979-05-27", "1979-05-27"),
+        ("07:32:00.120", "07:32:00.12"),
+    ],
+)
+def test_moments(moment: str, text: str) -> None:
+    made = canonical_json(tomllib.loads(f"a = {moment}"))
+    assert made == f'{{"a":{{"$__toml_private_datetime":"{text}"}}}}'
 
 
 @given(tables)
