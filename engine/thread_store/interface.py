@@ -386,7 +386,7 @@ class ThreadStore(Protocol):
         """
 
     async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
-        """Reads a thread by id or by path, live or not.
+        """Reads a thread by id or by path, live or not: of a live one, by id, all that was handed in.
 
         Raises `ThreadNotFound`, `StoreError`, or `InvalidRequest` if it was asked for by id and is archived.
         """

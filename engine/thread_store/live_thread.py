@@ -178,6 +178,14 @@ class LiveThread:
         self._need_open()
         await self._writer.flush()
 
+    async def flush_quietly(self) -> None:
+        """As `flush`, for who wants to read what is stored: where something can't be written now, without it."""
+        if not self._closed:
+            try:
+                await self._writer.flush()
+            except StoreError:
+                pass
+
     async def persist(self) -> None:
         """As `flush`, and brings the thread into being even without items. Idempotent."""
         self._need_open()

@@ -190,6 +190,7 @@ class LocalThreadStore(LocalThreads):
             thread = parse_thread_id(thread)
             live = self._live.get(thread)
             if live is not None and live.rollout_path is not None:
+                await live.flush_quietly()
                 return await self._hop(_load_live, Path(live.rollout_path), thread)
         return await self._hop(_load, self.home, thread)
 
@@ -201,6 +202,7 @@ class LocalThreadStore(LocalThreads):
                 thread = parse_thread_id(thread)
                 live = self._live.get(thread)
                 if live is not None and live.rollout_path is not None:
+                    await live.flush_quietly()
                     return await self._hop(reading.read, _live_tail, Path(live.rollout_path), thread)
             return await self._hop(reading.read, _tail, self.home, thread)
         except BaseException:

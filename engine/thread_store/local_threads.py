@@ -102,6 +102,8 @@ class LocalThreads:
             path = thread
         else:
             live = self._live.get(parse_thread_id(thread))
+            if live is not None:
+                await live.flush_quietly()
             path = Path(await self._hop(stored_path, self.home, parse_thread_id(thread)))
             if live is not None and live.rollout_path is not None:
                 path = Path(live.rollout_path)

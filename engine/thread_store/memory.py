@@ -117,7 +117,10 @@ class InMemoryThreadStore(MemoryThreads):
         await trio.lowlevel.checkpoint()
         if isinstance(thread, Path):
             raise ThreadNotFound("threads in memory have no paths", thread=str(thread))
-        return self._history(parse_thread_id(thread))
+        thread_id = parse_thread_id(thread)
+        if thread_id in self._live:
+            await self._live[thread_id].flush_quietly()
+        return self._history(thread_id)
 
     async def load_tail(self, thread: ThreadId | Path) -> StoredTail:
         """See `ThreadStore.load_tail`."""

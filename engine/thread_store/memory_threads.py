@@ -106,6 +106,9 @@ class MemoryThreads:
         await self._count("list_turns")
         if isinstance(thread, Path):
             raise ThreadNotFound("threads in memory have no paths", thread=str(thread))
+        live = self._live.get(parse_thread_id(thread))
+        if live is not None:
+            await live.flush_quietly()
         stored = self._threads.get(parse_thread_id(thread))
         if stored is None:
             raise not_found(parse_thread_id(thread))
