@@ -40,6 +40,7 @@ class Home:
             overrides=[parse_override(flag) for flag in flags],
             session=session,
             env=more.pop("env", self.env),
+            system_folder=self.root / "etc",
             **more,
         )
 
@@ -58,7 +59,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_defaults_without_any_file(home: Home) -> None:
-    config = load_config(home.home, cwd=home.cwd, env=home.env)
+    config = load_config(home.home, cwd=home.cwd, env=home.env, system_folder=home.root / "etc")
     assert (config.model, config.model_provider_id, config.provider.name) == (None, "openai", "OpenAI")
     assert (config.approval_policy, config.sandbox_policy.type) == ("on-request", "read-only")
     assert (config.durability, config.web_search, config.background_terminal_max_timeout) == ("os", "cached", 300_000)
@@ -119,7 +120,7 @@ def test_a_wrong_value_that_is_overridden_does_no_harm(home: Home) -> None:
 
 def test_a_relative_home_and_cwd(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home.root)
-    config = load_config("home/.codex", cwd="p/../p", env=home.env)
+    config = load_config("home/.codex", cwd="p/../p", env=home.env, system_folder=home.root / "etc")
     assert (config.home, config.cwd) == (home.home, home.cwd)
 
 
@@ -128,7 +129,7 @@ def test_the_memory_folder_is_made_and_a_home_that_can_not_be_written_is_no_erro
     assert (home.home / "memories").is_dir()
     blocked = home.root / "file"
     blocked.write_text("")
-    assert load_config(blocked / "home", cwd=home.cwd, env=home.env).model is None
+    assert load_config(blocked / "home", cwd=home.cwd, env=home.env, system_folder=home.root / "etc").model is None
 
 
 def test_the_process_environment_is_the_default(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_errors_of_the_file_have_file_line_column_and_key(home: Home) -> None:
     home.file.unlink()
     home.file.mkdir()
     with pytest.raises(ConfigError, match="is a directory"):
-        load_config(home.home, cwd=home.cwd, env=home.env)
+        load_config(home.home, cwd=home.cwd, env=home.env, system_folder=home.root / "etc")
 
 
 def test_errors_elsewhere_say_where(home: Home) -> None:
@@ -318,13 +319,13 @@ def test_a_typical_file_loads_in_less_than_three_milliseconds(home: Home) -> Non
     times = []
     for _ in range(30):
         start = perf_counter()
-        load_config(home.home, cwd=home.cwd, env=home.env)
+        load_config(home.home, cwd=home.cwd, env=home.env, system_folder=home.root / "etc")
         times.append(perf_counter() - start)
     assert min(times) < 0.003
     home.file.unlink()
     start = perf_counter()
     for _ in range(10):
-        load_config(home.home, cwd=home.cwd, env=home.env)
+        load_config(home.home, cwd=home.cwd, env=home.env, system_folder=home.root / "etc")
     assert (perf_counter() - start) / 10 < 0.003
 
 
