@@ -72,6 +72,8 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        pass  # it is somebody else's
     return not _procfs.is_zombie(pid)
 
 

@@ -23,6 +23,11 @@ def place() -> Iterator[Path]:
     made = tempfile.mkdtemp(prefix="sandbox-", dir=os.path.realpath(parent))
     os.chmod(made, 0o755)
     yield Path(made)
+    for folder, folders, _ in os.walk(made):
+        for name in folders:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path) and not os.access(path, os.R_OK | os.X_OK):
+                os.chmod(path, 0o700)  # what overlays leave can't be entered
     shutil.rmtree(made)
 
 
