@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from engine.protocol.settings import CollaborationSettings as CollaborationSettings
     from engine.protocol.settings import GranularApproval as GranularApproval
     from engine.protocol.settings import TokenUsage as TokenUsage
+    from engine.protocol.thread_items import ThreadItem as ThreadItem
+    from engine.protocol.thread_items import ThreadTurn as ThreadTurn
     from engine.runtime import Engine as Engine
     from engine.runtime import open_engine as open_engine
     from engine.runtime import open_threads as open_threads
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from engine.telemetry.trace import StartupTrace as StartupTrace
     from engine.thread_store.interface import GitPatch as GitPatch
     from engine.thread_store.interface import ListThreads as ListThreads
+    from engine.thread_store.interface import ListTurns as ListTurns
     from engine.thread_store.interface import MetadataPatch as MetadataPatch
     from engine.thread_store.interface import SpawnEdge as SpawnEdge
     from engine.thread_store.interface import StoredHistory as StoredHistory
@@ -87,6 +90,10 @@ if TYPE_CHECKING:
     from engine.thread_store.interface import ThreadPage as ThreadPage
     from engine.thread_store.interface import ThreadQuery as ThreadQuery
     from engine.thread_store.interface import ThreadStore as ThreadStore
+    from engine.thread_store.interface import TurnPage as TurnPage
+    from engine.thread_store.item_pages import ItemPage as ItemPage
+    from engine.thread_store.item_pages import ListItems as ListItems
+    from engine.thread_store.item_pages import StoredItem as StoredItem
     from engine.thread_store.memory import InMemoryThreadStore as InMemoryThreadStore
     from engine.thread_store.threads import Threads as Threads
     from engine.tools.approvals import ApprovalRequest as ApprovalRequest
@@ -119,6 +126,7 @@ _HOMES = {
     "engine.protocol.items": "InputImage InputText",
     "engine.protocol.profiles": "AdditionalFileSystem AdditionalNetwork AdditionalPermissionProfile",
     "engine.protocol.settings": "CollaborationMode CollaborationSettings GranularApproval TokenUsage",
+    "engine.protocol.thread_items": "ThreadItem ThreadTurn",
     "engine.runtime": "Engine open_engine open_threads",
     "engine.session.delivery": "EventStream EventsLost",
     "engine.session.environments": "EnvironmentSelection RemoteEnvironment",
@@ -126,8 +134,10 @@ _HOMES = {
     "engine.session.settings": "SessionSettings SettingsUpdate TurnResult",
     "engine.telemetry.trace": "Span StartupTrace",
     "engine.thread_store.interface": (
-        "GitPatch ListThreads MetadataPatch SpawnEdge StoredHistory StoredThread ThreadPage ThreadQuery ThreadStore"
+        "GitPatch ListThreads ListTurns MetadataPatch SpawnEdge StoredHistory StoredThread ThreadPage ThreadQuery "
+        "ThreadStore TurnPage"
     ),
+    "engine.thread_store.item_pages": "ItemPage ListItems StoredItem",
     "engine.thread_store.memory": "InMemoryThreadStore",
     "engine.thread_store.threads": "Threads",
     "engine.tools.approvals": (

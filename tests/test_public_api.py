@@ -29,6 +29,7 @@ PUBLIC: Final = [
     "StoredHistory", "StoredThread", "TextInput", "ThreadId", "ThreadNotFound", "ThreadPage", "ThreadQuery",
     "ThreadStore", "Threads", "TokenUsage", "Tool", "ToolApproval", "ToolDefinitionError", "Turn", "TurnFailed",
     "TurnId", "TurnInterrupted", "TurnResult", "UnknownProvider", "open_engine", "open_threads", "refuse", "tool",
+    "ListTurns", "TurnPage", "ItemPage", "ListItems", "StoredItem", "ThreadItem", "ThreadTurn",
 ]
 # fmt: on
 

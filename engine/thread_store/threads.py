@@ -32,6 +32,7 @@ from engine.thread_store.interface import (
     ThroughTurn,
     TurnPage,
 )
+from engine.thread_store.item_pages import ItemPage, ListItems, item_page
 
 if TYPE_CHECKING:
     from engine.protocol.wire import JsonObject
@@ -114,6 +115,14 @@ class Threads:
         if asked.active is None:
             asked = attrs.evolve(asked, active=self._active_turn(thread_id))
         return await self._store.list_turns(thread_id, asked)
+
+    async def items(self, thread: Thread, query: ListItems | None = None) -> ItemPage:
+        """A page of the items of a thread across its turns, or of one turn; the first ones first by default."""
+        thread_id = parse_thread_id(thread)
+        asked = query or ListItems()
+        if asked.active is None:
+            asked = attrs.evolve(asked, active=self._active_turn(thread_id))
+        return await item_page(self._store, thread_id, asked)
 
     async def rename(self, thread: Thread, name: str) -> None:
         """Gives a thread a name. Raises `InvalidRequest` for a blank one."""

@@ -13,7 +13,8 @@ from engine.protocol.ids import ThreadId
 from engine.protocol.rollout_items import EventLine, RolloutItem, SessionMeta
 from engine.rollout.lines import encode_rollout_line
 from engine.thread_store.index import ThreadIndex
-from engine.thread_store.interface import ListTurns, ThreadStore, TurnPage
+from engine.thread_store.interface import Direction, ListTurns, ThreadStore, TurnPage
+from engine.thread_store.item_pages import ListItems, StoredItem, item_page
 from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.memory import InMemoryThreadStore
 from engine.thread_store.rollout_bytes import RolloutBytes
@@ -191,3 +192,30 @@ async def test_the_index_of_a_thread_that_is_deleted_forgets_its_turns(tmp_path:
         await store.delete(THREAD)
         left = await store.index.run(lambda connection: connection.execute("SELECT count(*) FROM turns").fetchone()[0])
     assert left == 0
+
+
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+async def test_items_are_paged_across_turns(tmp_path: Path, rollout: Path, direction: Direction) -> None:
+    async with open_local_store(tmp_path) as store:
+        whole = await item_page(store, THREAD, ListItems(limit=100, direction=direction))
+        assert [placed.item.id for placed in whole.items][:2] == {
+            "asc": ["t0-user_message-1", "t0-agent_message-1"],
+            "desc": ["t6-agent_message-1", "t6-user_message-1"],
+        }[direction]
+        assert (len(whole.items), whole.next_cursor) == (14, None)
+        found: list[StoredItem] = []
+        cursor: str | None = None
+        while True:
+            page = await item_page(store, THREAD, ListItems(limit=3, direction=direction, cursor=cursor))
+            found += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert tuple(found) == whole.items
+        other: Direction = "asc" if direction == "desc" else "desc"
+        back = await item_page(store, THREAD, ListItems(limit=100, direction=other, cursor=page.backwards_cursor))
+        assert back.items == tuple(reversed(found[: -len(page.items) + 1 or None]))
+        one = await item_page(store, THREAD, ListItems(turn_id="t3"))
+        assert [placed.turn_id for placed in one.items] == ["t3", "t3"]
+        with pytest.raises(InvalidRequest, match="invalid cursor"):
+            await item_page(store, THREAD, ListItems(cursor="1"))
