@@ -94,6 +94,8 @@ def landlock_rules(layout: Layout, support: LandlockSupport) -> tuple[Rule, ...]
     writable = [mount.path for mount in layout.mounts if mount.kind == "write"]
     rules = [Rule("/", READ)] if layout.whole_disk else [Rule("/proc", READ)]
     for mount in layout.mounts:
+        if mount.loose:
+            continue  # the writable place around it gives as much; a link put in its way would give something else
         if mount.kind == "write":
             rules.append(Rule(mount.source, support.all_access))
         elif mount.kind == "read" and not any(is_below(mount.path, path) for path in writable):

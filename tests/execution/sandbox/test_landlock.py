@@ -48,6 +48,11 @@ def test_whole_trees_can_be_given() -> None:
     assert accesses(Layout(whole_disk=True, mounts=())) == {"/": READ}
 
 
+def test_what_commands_can_replace_by_a_link_gets_no_rule() -> None:
+    mounts = (Mount("/ws", "write", "/ws"), Mount("/ws/a/b", "write", "/ws/a/b", loose=True))
+    assert accesses(Layout(whole_disk=True, mounts=mounts)) == {"/": READ, "/ws": (1 << 16) - 1}
+
+
 @pytest.mark.parametrize(
     "mount",
     [
