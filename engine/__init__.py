@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from engine.auth.attestation import AttestationProvider as AttestationProvider
+    from engine.auth.errors import LoginError as LoginError
+    from engine.auth.manager import ExternalLogin as ExternalLogin
+    from engine.auth.manager import ExternalTokens as ExternalTokens
+    from engine.auth.manager import Login as Login
     from engine.config.editing import ConfigEdit as ConfigEdit
     from engine.config.layers import Layer as Layer
     from engine.config.layers import LayerStack as LayerStack
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from engine.errors import TurnInterrupted as TurnInterrupted
     from engine.errors import UnknownProvider as UnknownProvider
     from engine.models.base import Model as Model
+    from engine.models.catalogue import ModelInfo as ModelInfo
     from engine.models.scripted import ScriptedModel as ScriptedModel
     from engine.protocol.events import Event as Event
     from engine.protocol.events import EventMsg as EventMsg
@@ -110,6 +116,9 @@ if TYPE_CHECKING:
     from engine.tools.functions import tool as tool
 
 _HOMES = {
+    "engine.auth.attestation": "AttestationProvider",
+    "engine.auth.errors": "LoginError",
+    "engine.auth.manager": "ExternalLogin ExternalTokens Login",
     "engine.config.editing": "ConfigEdit",
     "engine.config.layers": "Layer LayerStack",
     "engine.config.writing": "ConfigWriteError ConfigWritten",
@@ -119,6 +128,7 @@ _HOMES = {
         "StoreError StoreUnsupported ThreadNotFound ToolDefinitionError TurnFailed TurnInterrupted UnknownProvider"
     ),
     "engine.models.base": "Model",
+    "engine.models.catalogue": "ModelInfo",
     "engine.models.scripted": "ScriptedModel",
     "engine.protocol.events": "Event EventMsg",
     "engine.protocol.ids": "ThreadId TurnId",

@@ -48,12 +48,14 @@ from engine.tools.functions import Tool
 if TYPE_CHECKING:
     from engine.auth.attestation import AttestationProvider
     from engine.auth.commands import RunCommand
-    from engine.auth.manager import AuthManager, ExternalTokens
+    from engine.auth.manager import ExternalTokens, Login
     from engine.config.editing import ConfigEdit
     from engine.config.layers import LayerStack
     from engine.config.writing import ConfigWritten
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
+    from engine.models.catalogue import ModelInfo
+    from engine.models.manager import RefreshStrategy
     from engine.thread_store.interface import ThreadStore
 
 __all__ = ["Engine", "open_engine", "open_threads"]
@@ -94,11 +96,6 @@ class Engine:
     def home(self) -> Path:
         """The state directory, shared with the other program on purpose."""
         return self._services.home
-
-    @property
-    def auth(self) -> AuthManager:
-        """The login that all sessions use at OpenAI's servers."""
-        return self._services.models.auth
 
     @trio.lowlevel.enable_ki_protection  # what Ctrl-C meets on the way was not started, or is in the caller's hands
     async def start_session(
@@ -243,6 +240,34 @@ class Engine:
             lambda: write_config(sources, edits, expected_version=expected_version, file=file)
         )
 
+    async def models(
+        self, refresh: RefreshStrategy = "online_if_uncached", *, provider: str | None = None, hidden: bool = False
+    ) -> tuple[ModelInfo, ...]:
+        """The models to choose from, best first; `hidden`: all that are known. Default: of the configured provider.
+
+        `refresh` says where from: `online` asks the server, `offline` reads what is known here, `online_if_uncached`
+        asks where that is older than five minutes. Only a ChatGPT login and providers with `auth` ask at all; where a
+        server does not answer, the list is what was known before. Raises `ConfigError`, `UnknownProvider`.
+        """
+        config = await self._configurations.get({}, os.getcwd())
+        pool = self._services.models
+        return await pool.choices(pool.get(config, provider), refresh, hidden=hidden)
+
+    async def login(self) -> Login | None:
+        """Who the sessions are at OpenAI's servers, `None` without a login. Renews one that has ended.
+
+        Raises `LoginError` where it can't be read, or where configuration does not allow it.
+        """
+        return await self._services.models.auth.login()
+
+    async def log_in(self, api_key: str) -> None:
+        """Stores an API key as the login of the home. Raises `InvalidRequest`, `LoginError`."""
+        await self._services.models.auth.log_in_with_key(api_key)
+
+    async def log_out(self) -> bool:
+        """Removes the login from wherever it is kept; whether there was one. Raises `LoginError`."""
+        return await self._services.models.auth.log_out()
+
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that run now, oldest first."""
         running = sorted(self._sessions, key=lambda core: core.thread_id)
@@ -331,7 +356,7 @@ async def open_engine(
     store: ThreadStore | None = None,
     model: Model | None = None,
     api_key: str | None = None,
-    external_tokens: ExternalTokens | None = None,
+    auth: ExternalTokens | None = None,
     attestation: AttestationProvider | None = None,
     grace: float = 10.0,
     on_crash: Callable[[Session, Exception], None] | None = None,
@@ -348,7 +373,8 @@ async def open_engine(
     - `store`: where threads live; default: rollout files below `home`
     - `model`: what all sessions talk to, e.g. a `ScriptedModel`; default: the provider the configuration names
     - `api_key`: a key for providers that use OpenAI's login
-    - `external_tokens`: asked for new tokens when those given to `Engine.auth.use_tokens` are no longer accepted
+    - `auth`: asked for the tokens of a ChatGPT login when the first request needs them, and when a server refuses them;
+      they are kept in memory only. An `api_key` comes first
     - `attestation`: asked before each model request for a header that vouches for this program
     - `on_crash`: told when a running session ends by an error of its own; the others live on
     - `ignore_user_config`: as if `config.toml` of the home were empty; `strict_config`: unknown keys are errors
@@ -369,7 +395,7 @@ async def open_engine(
         config_profile,
         _absolute(system_folder),
     )
-    host = HostIdentity(api_key=api_key, external=external_tokens, attestation=attestation)
+    host = HostIdentity(api_key=api_key, external=auth, attestation=attestation)
     failure: Exception | None = None
     try:
         async with (

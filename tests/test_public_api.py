@@ -16,20 +16,21 @@ import engine
 # A name that comes or goes is a change users see: it belongs into the CHANGELOG.
 # fmt: off
 PUBLIC: Final = [
-    "AdditionalFileSystem", "AdditionalNetwork", "AdditionalPermissionProfile", "ExecPolicyAmendment",
-    "GranularApproval", "PermissionGrant", "PermissionsApproval",
-    "CollaborationMode", "CollaborationSettings", "EnvironmentSelection", "RemoteEnvironment",
-    "ApprovalRequest", "Approver", "CommandApproval", "ConfigEdit", "ConfigError", "ConfigWriteError",
-    "ConfigWritten", "ConflictError", "ContextWindowExceeded", "Decision", "Engine", "EngineClosed", "EngineError",
-    "Event", "EventMsg", "EventStream", "EventsLost", "GitPatch", "ImageInput", "InMemoryThreadStore", "InputImage",
-    "InputText", "InvalidRequest", "Layer", "LayerStack", "ListThreads", "LocalImageInput", "MetadataPatch",
-    "MissingCredential", "Model", "ModelError", "PatchApproval", "PatchError", "ProcessError", "ProtocolError",
-    "ScriptError", "ScriptedModel", "Session", "SessionClosed", "SessionCrashed", "SessionSettings",
-    "SessionStartError", "SettingsUpdate", "Span", "SpawnEdge", "StartupTrace", "StoreError", "StoreUnsupported",
-    "StoredHistory", "StoredThread", "TextInput", "ThreadId", "ThreadNotFound", "ThreadPage", "ThreadQuery",
-    "ThreadStore", "Threads", "TokenUsage", "Tool", "ToolApproval", "ToolDefinitionError", "Turn", "TurnFailed",
-    "TurnId", "TurnInterrupted", "TurnResult", "UnknownProvider", "open_engine", "open_threads", "refuse", "tool",
-    "ListTurns", "TurnPage", "ItemPage", "ListItems", "StoredItem", "ThreadItem", "ThreadTurn",
+    "AdditionalFileSystem", "AdditionalNetwork", "AdditionalPermissionProfile", "ApprovalRequest", "Approver",
+    "AttestationProvider", "CollaborationMode", "CollaborationSettings", "CommandApproval", "ConfigEdit",
+    "ConfigError", "ConfigWriteError", "ConfigWritten", "ConflictError", "ContextWindowExceeded", "Decision",
+    "Engine", "EngineClosed", "EngineError", "EnvironmentSelection", "Event", "EventMsg", "EventStream",
+    "EventsLost", "ExecPolicyAmendment", "ExternalLogin", "ExternalTokens", "GitPatch", "GranularApproval",
+    "ImageInput", "InMemoryThreadStore", "InputImage", "InputText", "InvalidRequest", "ItemPage", "Layer",
+    "LayerStack", "ListItems", "ListThreads", "ListTurns", "LocalImageInput", "Login", "LoginError",
+    "MetadataPatch", "MissingCredential", "Model", "ModelError", "ModelInfo", "PatchApproval", "PatchError",
+    "PermissionGrant", "PermissionsApproval", "ProcessError", "ProtocolError", "RemoteEnvironment", "ScriptError",
+    "ScriptedModel", "Session", "SessionClosed", "SessionCrashed", "SessionSettings", "SessionStartError",
+    "SettingsUpdate", "Span", "SpawnEdge", "StartupTrace", "StoreError", "StoreUnsupported", "StoredHistory",
+    "StoredItem", "StoredThread", "TextInput", "ThreadId", "ThreadItem", "ThreadNotFound", "ThreadPage",
+    "ThreadQuery", "ThreadStore", "ThreadTurn", "Threads", "TokenUsage", "Tool", "ToolApproval",
+    "ToolDefinitionError", "Turn", "TurnFailed", "TurnId", "TurnInterrupted", "TurnPage", "TurnResult",
+    "UnknownProvider", "open_engine", "open_threads", "refuse", "tool",
 ]
 # fmt: on
 

@@ -35,10 +35,15 @@ from engine.tools.approvals import refuse
 if TYPE_CHECKING:
     from engine import (
         Approver,
+        AttestationProvider,
         ConfigEdit,
         ConfigWritten,
+        ExternalLogin,
+        ExternalTokens,
         LayerStack,
+        Login,
         Model,
+        ModelInfo,
         SessionSettings,
         SettingsUpdate,
         ThreadId,
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
         Tool,
         TurnId,
     )
+    from engine.models.manager import RefreshStrategy
     from engine.session.environments import Environment
 
 
@@ -172,6 +178,24 @@ class Engine:
             functools.partial(self._inner.write_config, edits, expected_version=expected_version, file=file)
         )
 
+    async def models(
+        self, refresh: RefreshStrategy = "online_if_uncached", *, provider: str | None = None, hidden: bool = False
+    ) -> tuple[ModelInfo, ...]:
+        """The models to choose from, best first."""
+        return await self._host.call(functools.partial(self._inner.models, refresh, provider=provider, hidden=hidden))
+
+    async def login(self) -> Login | None:
+        """Who the sessions are at OpenAI's servers."""
+        return await self._host.call(self._inner.login)
+
+    async def log_in(self, api_key: str) -> None:
+        """Stores an API key as the login of the home."""
+        await self._host.call(self._inner.log_in, api_key)
+
+    async def log_out(self) -> bool:
+        """Removes the login; whether there was one."""
+        return await self._host.call(self._inner.log_out)
+
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that run now, oldest first."""
         return tuple(Session(self._host, inner) for inner in self._host.now(self._inner.sessions))
@@ -185,6 +209,8 @@ async def open_engine(
     store: ThreadStore | None = None,
     model: Model | None = None,
     api_key: str | None = None,
+    auth: ExternalTokens | None = None,
+    attestation: AttestationProvider | None = None,
     grace: float = 10.0,
     on_crash: Callable[[Session, Exception], None] | None = None,
     ignore_user_config: bool = False,
@@ -195,7 +221,8 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """An engine for the length of a block, on a Trio loop in a thread of its own. Parameters as `engine.open_engine`.
 
-    `on_crash` is called on the host's loop. Several engines may be open at once, each with its own thread.
+    `auth`, `attestation` and `on_crash` are called on the host's loop. Several engines may be open at once,
+    each with its own thread.
     """
     crashed: Callable[[engine.Session, Exception], None] | None = None
     if on_crash is not None:
@@ -204,6 +231,14 @@ async def open_engine(
         def crashed(inner: engine.Session, error: Exception) -> None:
             host.loop.call_soon_threadsafe(told, Session(host, inner), error)
 
+    async def tokens(previous_account: str | None, /) -> ExternalLogin:
+        assert auth is not None
+        return await host.callback(auth)(previous_account)
+
+    async def vouch(thread_id: str, /) -> str | None:
+        assert attestation is not None
+        return await host.callback(attestation)(thread_id)
+
     opening = functools.partial(
         engine.open_engine,
         home=home,
@@ -211,6 +246,8 @@ async def open_engine(
         store=store,
         model=model,
         api_key=api_key,
+        auth=None if auth is None else tokens,
+        attestation=None if attestation is None else vouch,
         grace=grace,
         on_crash=crashed,
         ignore_user_config=ignore_user_config,

@@ -97,10 +97,13 @@ class ExternalLogin:
 
 
 class ExternalTokens(Protocol):
-    """Asks the host for new tokens after a 401; `previous_account` is the one they must be for."""
+    """Asks the host for tokens: when the first request needs some, and after a 401.
+
+    `previous_account` is the one that new tokens must be for; `None` the first time.
+    """
 
     async def __call__(self, previous_account: str | None, /) -> ExternalLogin:
-        """New tokens. Any exception means that there are none."""
+        """Tokens. Any exception means that there are none."""
         ...
 
 
@@ -173,6 +176,9 @@ class AuthManager:
         return found
 
     async def _current(self) -> Login | None:
+        if self._external is not None and self._supplied is None and self._api_key is None:
+            await self._join(None)
+            return self._supplied
         host = self._host()
         if host is not None:
             await trio.lowlevel.checkpoint()
@@ -284,6 +290,9 @@ class AuthManager:
         if lost is not None:
             await trio.lowlevel.checkpoint()
             raise _again(lost)
+        await self._join(failed)
+
+    async def _join(self, failed: Login | None) -> None:
         if self._flight is None:
             flight = self._flight = _Flight()
             self._nursery.start_soon(self._fly, flight, failed, name="login renewal")
@@ -293,17 +302,17 @@ class AuthManager:
         if flight.failure is not None:
             raise _again(flight.failure)
 
-    async def _fly(self, flight: _Flight, failed: Login) -> None:
+    async def _fly(self, flight: _Flight, failed: Login | None) -> None:
         flight.failure = RefreshFailed("the login could not be renewed: the engine is closing", permanent=False)
         try:
-            if failed.external:
+            if failed is None or failed.external:
                 await self._ask_host(failed)
             else:
                 await self._renew(failed)
             flight.failure = None
         except LoginError as exc:
             flight.failure = exc
-            if isinstance(exc, RefreshFailed) and exc.permanent:
+            if failed is not None and isinstance(exc, RefreshFailed) and exc.permanent:
                 self._lost[_key(failed)] = exc
         except Exception as exc:  # nothing of this may end the engine
             logger.exception("renewing the login failed")
@@ -338,16 +347,17 @@ class AuthManager:
             raise RefreshFailed(ACCOUNT_CHANGED, permanent=True, reason="account")
         return stored.record != failed.record
 
-    async def _ask_host(self, failed: Login) -> None:
-        if self._external is None or self._supplied is None:
+    async def _ask_host(self, failed: Login | None) -> None:
+        if self._external is None or (failed is not None and self._supplied is None):
             raise RefreshFailed(f"The login is no longer accepted. {LOG_IN_AGAIN}", permanent=True)
         if self._supplied != failed:
             return
+        account = None if failed is None else failed.account_id
         try:
-            login = await self._external(failed.account_id)
+            login = await self._external(account)
         except Exception as exc:
-            raise RefreshFailed(f"the host gave no new tokens: {exc}", permanent=False) from exc
-        if failed.account_id is not None and login.account_id != failed.account_id:
+            raise RefreshFailed(f"the host gave no tokens: {exc}", permanent=False) from exc
+        if account is not None and login.account_id != account:
             raise RefreshFailed(ACCOUNT_CHANGED, permanent=True, reason="account")
         self._supplied = _external(login)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 import engine
-from engine.blocking.host import Approver, Host, refuse, tool
+from engine.blocking.host import Approver, Host, in_thread, refuse, tool
 from engine.blocking.session import EventStream, Session, Turn
 from engine.blocking.threads import Threads
 from engine.config.sources import SYSTEM_FOLDER
@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from engine import (
         ConfigEdit,
         ConfigWritten,
+        ExternalLogin,
         LayerStack,
+        Login,
         Model,
+        ModelInfo,
         SessionSettings,
         SettingsUpdate,
         ThreadId,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         Tool,
         TurnId,
     )
+    from engine.models.manager import RefreshStrategy
     from engine.session.environments import Environment
 
 
@@ -176,6 +180,24 @@ class Engine:
             functools.partial(self._inner.write_config, edits, expected_version=expected_version, file=file)
         )
 
+    def models(
+        self, refresh: RefreshStrategy = "online_if_uncached", *, provider: str | None = None, hidden: bool = False
+    ) -> tuple[ModelInfo, ...]:
+        """The models to choose from, best first."""
+        return self._host.call(functools.partial(self._inner.models, refresh, provider=provider, hidden=hidden))
+
+    def login(self) -> Login | None:
+        """Who the sessions are at OpenAI's servers."""
+        return self._host.call(self._inner.login)
+
+    def log_in(self, api_key: str) -> None:
+        """Stores an API key as the login of the home."""
+        self._host.call(self._inner.log_in, api_key)
+
+    def log_out(self) -> bool:
+        """Removes the login; whether there was one."""
+        return self._host.call(self._inner.log_out)
+
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that run now, oldest first."""
         return tuple(Session(self._host, inner) for inner in self._host.now(self._inner.sessions))
@@ -189,6 +211,8 @@ def open_engine(
     store: ThreadStore | None = None,
     model: Model | None = None,
     api_key: str | None = None,
+    auth: Callable[[str | None], ExternalLogin] | None = None,
+    attestation: Callable[[str], str | None] | None = None,
     grace: float = 10.0,
     on_crash: Callable[[Session, Exception], None] | None = None,
     ignore_user_config: bool = False,
@@ -199,7 +223,8 @@ def open_engine(
 ) -> Iterator[Engine]:
     """An engine for the length of a block, on a Trio loop in a thread of its own. Parameters as `engine.open_engine`.
 
-    `on_crash` is called in a thread of its own. Several engines may be open at once, each with its own thread.
+    `auth` and `attestation` are called in worker threads, `on_crash` in a thread of its own.
+    Several engines may be open at once, each with its own thread.
     """
     crashed: Callable[[engine.Session, Exception], None] | None = None
     if on_crash is not None:
@@ -215,6 +240,8 @@ def open_engine(
         store=store,
         model=model,
         api_key=api_key,
+        auth=None if auth is None else in_thread(auth),
+        attestation=None if attestation is None else in_thread(attestation),
         grace=grace,
         on_crash=crashed,
         ignore_user_config=ignore_user_config,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Tool,
     )
 
-__all__ = ["Approver", "Host", "refuse", "tool"]
+__all__ = ["Approver", "Host", "in_thread", "refuse", "tool"]
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -44,12 +44,14 @@ def tool(
     """Makes a `Tool` of a plain function, as `engine.tool` does of an async one. It runs in a worker thread."""
 
     def make(function: Callable[..., object]) -> Tool:
-        return async_tool(name=name, parallel=parallel, needs_approval=needs_approval)(_in_thread(function))
+        return async_tool(name=name, parallel=parallel, needs_approval=needs_approval)(in_thread(function))
 
     return make
 
 
-def _in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A plain function as one for the engine's loop; it runs in a worker thread, and is left to itself on a cancel."""
+
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         return await trio.to_thread.run_sync(functools.partial(function, *args, **kwargs), abandon_on_cancel=True)
@@ -91,4 +93,4 @@ class Host(Generic[S]):
 
     def approver(self, approve: Approver) -> engine.Approver:
         """An approver that runs in a worker thread."""
-        return refuse_async if approve is refuse else _in_thread(approve)
+        return refuse_async if approve is refuse else in_thread(approve)

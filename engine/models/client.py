@@ -89,6 +89,11 @@ class ResponsesClient:
         return self._provider
 
     @property
+    def version(self) -> str:
+        """The version this program names itself with."""
+        return self._version
+
+    @property
     def authorizer(self) -> Authorizer:
         """Who asks."""
         return self._authorizer

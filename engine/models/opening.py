@@ -14,6 +14,7 @@ import trio
 from engine.auth.authorizers import AccountAuthorizer, fixed_authorizer
 from engine.errors import ConfigError, ScriptError, UnknownProvider
 from engine.http import HttpClients
+from engine.models.catalogue import BUNDLED, picker_models
 from engine.models.client import ResponsesClient
 from engine.records import frozen
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from engine.config.model import Config
     from engine.config.providers import ProviderInfo
     from engine.models.base import Model
+    from engine.models.catalogue import ModelInfo
+    from engine.models.manager import ModelsManager, RefreshStrategy
 
 __all__ = ["HostIdentity", "ModelPool", "open_model", "open_models"]
 
@@ -71,6 +74,7 @@ class ModelPool:
         self._http = HttpClients(env)
         self._auth: AuthManager | None = None
         self._opened: list[tuple[ProviderInfo, Model]] = []
+        self._managers: list[tuple[Model, ModelsManager]] = []
 
     @property
     def http(self) -> HttpClients:
@@ -121,6 +125,51 @@ class ModelPool:
         provider.check_usable()
         made = self._open(provider, config)
         self._opened.append((provider, made))
+        return made
+
+    def catalogue(self, config: Config) -> tuple[ModelInfo, ...]:
+        """The models of the configured provider, as far as they are known without waiting."""
+        if not self._managers:
+            return BUNDLED
+        provider = config.model_providers.get(config.model_provider_id)
+        return next((manager.catalogue for model, manager in self._managers if model.provider == provider), BUNDLED)
+
+    def note_etag(self, provider: ProviderInfo, etag: str) -> None:
+        """A response of the provider named the state of its catalogue."""
+        model = next((model for known, model in self._opened if known is provider or known == provider), None)
+        manager = None if model is None else self.manager(model)
+        if manager is not None:
+            manager.note_etag(etag)
+
+    async def choices(
+        self, model: Model, refresh: RefreshStrategy = "online_if_uncached", *, hidden: bool = False
+    ) -> tuple[ModelInfo, ...]:
+        """The models of a provider for somebody to choose from, best first."""
+        manager = self.manager(model)
+        if manager is None:
+            await trio.lowlevel.checkpoint()
+            return picker_models(hidden=hidden)
+        catalogue = await manager.list(refresh)
+        return picker_models(catalogue, chatgpt=manager.chatgpt, hidden=hidden)
+
+    def keeps_catalogue(self, model: Model) -> bool:
+        """Whether there is anything to learn about the models of the provider behind an open model."""
+        return model is not self._model and isinstance(model, ResponsesClient)
+
+    def manager(self, model: Model) -> ModelsManager | None:
+        """Who keeps the catalogue of the provider behind an open model; `None` where that is the built-in one."""
+        for asked, manager in self._managers:
+            if asked is model:
+                return manager
+        if model is self._model or not isinstance(model, ResponsesClient):
+            return None
+        from engine.models.cache import ModelsCache
+        from engine.models.endpoint import ProviderModels
+        from engine.models.manager import ModelsManager
+
+        endpoint, cache = ProviderModels(model), ModelsCache(self._home)
+        made = ModelsManager(model.provider.id, endpoint, cache, self._nursery, version=model.version)
+        self._managers.append((model, made))
         return made
 
     def _open(self, provider: ProviderInfo, config: Config) -> Model:

@@ -82,6 +82,8 @@ class SessionCore:
     """Set once `generation` is counted; `None` where there was nothing to count."""
     past: StoredPast | None = None
     """What a resumed thread brings along, until it is needed."""
+    default_model: str | None = None
+    """The model of a session that names none, as its start chose it."""
     prewarm: Prewarm | None = None
     """The connection that is being prepared, until the first turn takes it."""
     rollout_path: str | None = None
@@ -152,7 +154,10 @@ class SessionCore:
 
     def model_info(self) -> ModelInfo:
         """What is known of that model."""
-        return find_model(self.configuration.model, self.configuration.config)
+        configuration = self.configuration
+        catalogue = self.services.models.catalogue(configuration.config)
+        # What the start chose stays, also where a catalogue that came later would choose another.
+        return find_model(configuration.model or self.default_model, configuration.config, catalogue)
 
     def force_stop(self) -> None:
         """Cancels everything the session runs; what is left to do is the guard's."""

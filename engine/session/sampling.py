@@ -173,8 +173,10 @@ class _Response:
             case responses.VerificationRequested():
                 if turn.first_time("model_verification"):
                     turn.emit(ModelVerification(event.verifications))
+            case responses.ModelsEtag():
+                turn.core.services.models.note_etag(turn.model.provider, event.etag)
             case _:
-                pass  # created, custom tool input, catalogue etag, reasoning-included: nothing to tell or record
+                pass  # created, custom tool input: nothing to tell or record
 
     def _item(self, wire_id: str) -> str | None:
         """The id a delta belongs to: its own item, else the one that is open."""

@@ -9,6 +9,7 @@ import time
 from engine import __version__
 from engine.errors import ThreadNotFound
 from engine.execution.git_info import read_git_info
+from engine.models.base import Model
 from engine.models.catalogue import find_model
 from engine.models.identity import originator
 from engine.models.personality import base_instructions
@@ -96,7 +97,8 @@ async def _stored_thread(start: Start) -> None:
 async def _model(start: Start) -> None:
     """The model's metadata and the base instructions."""
     assert start.configuration is not None
-    start.model = find_model(start.configuration.model, start.configuration.config)
+    config = start.configuration.config
+    start.model = find_model(start.configuration.model, config, start.services.models.catalogue(config))
 
 
 async def _shell(start: Start) -> None:
@@ -173,6 +175,7 @@ async def _session(start: Start) -> None:
         functions=start.request.functions,
         approve=start.request.approve,
         hub=hub,
+        default_model=model.slug,
         rollout_path=start.live.rollout_path if start.live is not None else None,
     )
     previous = restore(core, start.tail, model) if start.tail is not None else None
@@ -228,6 +231,23 @@ def _is_uncounted(start: Start) -> bool:
     return start.core is not None and start.core.counting is not None
 
 
+async def _model_catalogue(start: Start) -> None:
+    """The models of the provider: what an earlier session left, and what the server says where that is too old."""
+    manager = start.services.models.manager(_model_of(start))
+    if manager is not None:
+        await manager.prepare()
+
+
+def _has_catalogue(start: Start) -> bool:
+    return start.services.models.keeps_catalogue(_model_of(start))
+
+
+def _model_of(start: Start) -> Model:
+    assert start.configuration is not None
+    config = start.configuration.config
+    return start.services.model_for(config, config.model_provider_id)
+
+
 async def _prewarm(start: Start) -> None:
     """Connects to a model that takes WebSockets; the first turn finds the connection there."""
     assert start.core is not None
@@ -247,6 +267,7 @@ GRAPH: tuple[Step, ...] = (
     Step("thread_persistence", _thread_persistence, needs=("model",), budget_ms=0.2),
     Step("session", _session, needs=("thread_persistence", "shell"), budget_ms=0.2),
     Step("window_generation", _window_generation, needs=("session",), when="background", applies=_is_uncounted),
+    Step("model_catalogue", _model_catalogue, needs=("session",), when="background", applies=_has_catalogue),
     Step("prewarm", _prewarm, needs=("session",), when="background", applies=_has_prewarm),
 )
 check_graph(GRAPH)
