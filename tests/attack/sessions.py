@@ -29,10 +29,11 @@ def add_file(path: str, text: str = "x") -> ScriptedResponse:
 
 @attrs.define(eq=False)
 class HostileModel:
-    """Runs turns made of attacks. `home` is the engine's; nobody ever agrees to anything."""
+    """Runs turns made of attacks. `home` is the engine's; nobody agrees to anything, unless `answer` says so."""
 
     home: Path
     workspace: Path
+    answer: Decision = "denied"
     asked: list[ApprovalRequest] = attrs.field(factory=list)
     outputs: list[str] = attrs.field(factory=list)
 
@@ -57,14 +58,14 @@ class HostileModel:
             **{"sandbox": "workspace-write", **settings},  # type: ignore[arg-type]
         )
         async with engine.open_engine(home=self.home, model=model) as opened:
-            async with opened.session(chosen, approve=self._refuse) as session:
+            async with opened.session(chosen, approve=self._approve) as session:
                 yield session
                 self.outputs = _outputs(model.requests[-1].body["input"])
         assert self._home_state() == before
 
-    async def _refuse(self, request: ApprovalRequest) -> Decision:
+    async def _approve(self, request: ApprovalRequest) -> Decision:
         self.asked.append(request)
-        return "denied"
+        return self.answer
 
     def _home_state(self) -> dict[str, str]:
         """What decides what sessions may do; the recorded sessions have to be there and grow."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from engine.execution.sandbox import capability
+from engine.execution.sandbox.landlock import LandlockSupport
 from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.supervisor import open_supervisor
 from engine.models.scripts import response, shell
@@ -153,3 +155,20 @@ async def test_a_flood_is_cut(hostile: HostileModel) -> None:
     )
     assert all(len(output) < 100_000 for output in outputs)
     assert "truncated" in outputs[0]
+
+
+@pytest.mark.parametrize("policy", ["never", "on-request", "on-failure", "untrusted"])
+@pytest.mark.parametrize("landlock", [True, False])
+async def test_where_nothing_can_hold_it_no_command_runs(
+    hostile: HostileModel, monkeypatch: pytest.MonkeyPatch, policy: ApprovalPolicy, landlock: bool
+) -> None:
+    """It is refused with the reason, never run without: not even after a question that was about something else."""
+    monkeypatch.setattr(capability, "find_launchers", lambda path: iter(()))
+    if not landlock:
+        monkeypatch.setattr(capability, "landlock_support", lambda: LandlockSupport(0, "it is switched off"))
+    hostile.answer = "approved"
+    outputs = await hostile.attack(run("touch ran"), run("ls > ran"), approval_policy=policy)
+    assert not (hostile.workspace / "ran").exists()
+    for output in outputs:
+        assert "bubblewrap is not installed" in output
+        assert ("Landlock can't keep" if landlock else "it is switched off") in output
