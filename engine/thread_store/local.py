@@ -19,6 +19,7 @@ from engine.protocol.ids import ThreadId, parse_thread_id
 from engine.protocol.rollout_items import RolloutItem
 from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import parse_rollout_name, rollout_path
+from engine.rollout.ordinals import next_ordinal
 from engine.rollout.policy import PersistenceMode
 from engine.thread_store.appender import Appender, Durability
 from engine.thread_store.changes import archived_thread, not_found
@@ -41,6 +42,7 @@ from engine.thread_store.local_threads import LocalThreads
 from engine.thread_store.locks import RolloutLock, RolloutLocks
 from engine.thread_store.places import other_places
 from engine.thread_store.reading import load_rollout
+from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.rollout_writer import RolloutWriter
 from engine.thread_store.stored_tail import RolloutFileTail, StoredTail
 
@@ -123,6 +125,7 @@ class LocalThreadStore(LocalThreads):
                 places=other_places(self.home, path),
                 lock=fork.lock,
                 made=fork.made,
+                ordinal=fork.ordinal,
             )
         except BaseException:
             fork.give_up()
@@ -174,6 +177,7 @@ class LocalThreadStore(LocalThreads):
                 owns_file=False,
                 places=other_places(self.home, path),
                 lock=opened.lock,
+                ordinal=opened.ordinal,
             )
         except BaseException:
             opened.abandon()
@@ -367,6 +371,7 @@ class _Opened:
     history: StoredHistory | StoredTail | None = None
     path: str = ""
     found: FileStatus | None = None
+    ordinal: int | None = None
     lock: RolloutLock | None = None
     _abandoned: bool = False
     _mutex: threading.Lock = attrs.field(factory=threading.Lock)
@@ -375,7 +380,8 @@ class _Opened:
         """Looks whether the file can be appended to, locks it, and loads what was not loaded before."""
         path = _path(locks.home, thread) if history is None or history.path is None else Path(history.path)
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            # Not to wait for a reader where the name is that of a pipe.
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 self.found = FileStatus.of(os.fstat(handle))
             finally:
@@ -391,6 +397,7 @@ class _Opened:
             if self._abandoned:
                 lock.release()
                 return
+        self.ordinal = next_ordinal(RolloutBytes(path))
         self.history = load_rollout(path) if history is None or history.path is None else history
 
     def abandon(self) -> None:

@@ -18,6 +18,7 @@ from engine.errors import ConflictError, EngineError, InvalidRequest, StoreError
 from engine.protocol.ids import ThreadId, parse_thread_id
 from engine.protocol.rollout_items import RolloutItem
 from engine.protocol.wire import JsonObject
+from engine.rollout.ordinals import next_ordinal
 from engine.thread_store.changes import (
     apply_patch,
     archive_file,
@@ -50,6 +51,7 @@ from engine.thread_store.interface import (
     TurnPage,
 )
 from engine.thread_store.names import ThreadNames, append_name
+from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.rollout_writer import RolloutWriter
 from engine.thread_store.summaries import summarise
 from engine.thread_store.turn_pages import turn_page
@@ -246,7 +248,15 @@ class LocalThreads:
         held = HeldFile()
         try:
             await self._hop(held.take, self.locks, path)
-            writer = RolloutWriter(self._appender, path, None, found=held.found, owns_file=False, lock=held.lock)
+            writer = RolloutWriter(
+                self._appender,
+                path,
+                None,
+                found=held.found,
+                owns_file=False,
+                lock=held.lock,
+                ordinal=held.ordinal,
+            )
             try:
                 writer.append(items)
                 await writer.close()
@@ -268,6 +278,7 @@ class HeldFile:
 
     found: FileStatus | None = None
     mtime_ns: int = 0
+    ordinal: int | None = None
     lock: RolloutLock | None = None
     _given_up: bool = False
     _mutex: threading.Lock = attrs.field(factory=threading.Lock)
@@ -278,7 +289,8 @@ class HeldFile:
         Raises `ThreadNotFound`, `ThreadLocked`, `StoreError`.
         """
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            # Not to wait for a reader where the name is that of a pipe.
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 found = os.fstat(handle)
             finally:
@@ -293,6 +305,8 @@ class HeldFile:
             self.lock = lock
             if self._given_up:
                 lock.release()
+                return
+        self.ordinal = next_ordinal(RolloutBytes(Path(path)))
 
     def give_up(self) -> None:
         """Nobody waits any more: gives the lock back, also one that is taken only later."""
