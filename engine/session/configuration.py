@@ -24,7 +24,7 @@ from engine.protocol.profiles import (
 from engine.protocol.settings import ApprovalPolicy, CollaborationMode, GranularApproval, SessionSource
 from engine.records import frozen
 from engine.session.collaboration import Collaboration, chosen
-from engine.session.environments import EnvironmentManager, EnvironmentSelection, placed
+from engine.session.environments import EnvironmentManager, EnvironmentSelection, following
 from engine.session.settings import SessionSettings, SettingsUpdate, Unset
 
 if TYPE_CHECKING:
@@ -120,7 +120,6 @@ class SessionConfiguration:
                 approval = approval.set(allowed)
         manager = environments or EnvironmentManager()
         selected = manager.default if settings.environments is None else manager.select(settings.environments)
-        placed(selected, cwd)
         made = cls(
             config=config,
             permissions=config.permissions.session(),
@@ -132,7 +131,7 @@ class SessionConfiguration:
             service_tier=service_tier(settings.service_tier, config.features) or config.service_tier,
             personality=_personality(settings.personality) or (last and last.personality) or config.personality,
             collaboration=Collaboration(),
-            environments=selected,
+            environments=following(selected, cwd),
             instructions=settings.instructions or config.base_instructions,
             developer_instructions=settings.developer_instructions or config.developer_instructions,
             source=settings.source,
@@ -183,7 +182,8 @@ class SessionConfiguration:
         does not allow (permissions.md 7). The update's `environments` are not looked at: see `in_environments`.
         """
         if update.collaboration_mode is not None:
-            self = self._collaborating(update.collaboration_mode)
+            mode, update = update.collaboration_mode, attrs.evolve(update, collaboration_mode=None)
+            return self._collaborating(mode).apply(update, cwd=cwd)
         collaboration = self.collaboration
         if not isinstance(update.reasoning_effort, Unset):
             collaboration = attrs.evolve(collaboration, before=None)  # somebody's own choice outlives the mode
@@ -213,9 +213,7 @@ class SessionConfiguration:
         """The same configuration in other environments; None leaves them. Raises `InvalidRequest`."""
         if selections is None:
             return self
-        selected = manager.select(selections)
-        placed(selected, self.cwd)
-        return attrs.evolve(self, environments=selected)
+        return attrs.evolve(self, environments=following(manager.select(selections), self.cwd))
 
     def _permissions(self, update: SettingsUpdate, cwd: str | None) -> SessionPermissions:
         if cwd is None and update.sandbox is None and update.permissions is None and update.workspace_roots is None:

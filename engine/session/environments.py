@@ -22,6 +22,8 @@ __all__ = [
     "LocalEnvironment",
     "RemoteEnvironment",
     "TurnEnvironment",
+    "following",
+    "placed",
 ]
 
 LOCAL: Final = "local"
@@ -113,6 +115,17 @@ class EnvironmentManager:
                 raise InvalidRequest(f"unknown turn environment id `{selection.id}`")
             known.check_usable()
         return tuple(selections)
+
+
+def following(selections: Sequence[EnvironmentSelection], cwd: str) -> tuple[EnvironmentSelection, ...]:
+    """The same selections, for a session in `cwd` that may move: the first has no cwd of its own any more.
+
+    Raises `InvalidRequest` where it had another one.
+    """
+    placed(selections, cwd)
+    return tuple(
+        EnvironmentSelection(selection.id) if at == 0 else selection for at, selection in enumerate(selections)
+    )
 
 
 def placed(selections: Sequence[EnvironmentSelection], cwd: str) -> tuple[TurnEnvironment, ...]:

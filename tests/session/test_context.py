@@ -218,11 +218,14 @@ async def test_selections_that_make_no_sense(lab: Lab, ids: list[str], message: 
 
 
 async def test_the_first_environment_follows_the_cwd(lab: Lab, tmp_path: Path) -> None:
-    async with lab.session(reply("x"), environments=[EnvironmentSelection("local", lab.cwd)]) as session:
+    selected = [EnvironmentSelection("local", lab.cwd)]
+    async with lab.session(reply("x"), reply("y"), environments=selected) as session:
         with pytest.raises(engine.InvalidRequest, match="its cwd is the session's"):
             await session.run("go", engine.SettingsUpdate(environments=[EnvironmentSelection("local", tmp_path)]))
         await session.run("go")
-    assert f"  <cwd>{lab.cwd}</cwd>\n" in tagged(lab, "<environment_context>")[0]
+        assert f"  <cwd>{lab.cwd}</cwd>\n" in tagged(lab, "<environment_context>")[0]
+        await session.run("go", engine.SettingsUpdate(cwd=tmp_path))
+    assert f"  <cwd>{tmp_path}</cwd>\n" in tagged(lab, "<environment_context>")[1]
 
 
 def test_several_environments_are_told_apart_by_their_ids(tmp_path: Path) -> None:
