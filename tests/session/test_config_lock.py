@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 import engine
 from engine import __version__
 from engine.config.lock import lock_text
 from engine.models.scripts import reply
+from engine.session import config_lock
 from engine.session.startup import Start
 from tests.session.conftest import Lab
 
@@ -151,3 +153,24 @@ async def test_a_folder_that_can_not_be_written(lab: Lab) -> None:
     async with lab.open(config={f"{LOCK}.export_dir": str(blocked / "locks")}) as host:
         with pytest.raises(engine.SessionStartError, match=r"failed to write config lock file .*: Not a directory"):
             await host.start_session(lab.settings())
+
+
+async def test_a_start_that_is_cancelled_while_it_writes_leaves_no_lock_file(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lab.home.parent / "locks"
+    written: list[str] = []
+    really_write = config_lock._write
+
+    def write(path: str, table: dict[str, object]) -> None:
+        really_write(path, table)
+        written.append(path)
+        trio.from_thread.run_sync(scope.cancel)
+
+    monkeypatch.setattr("engine.session.config_lock._write", write)
+    async with lab.open(config={f"{LOCK}.export_dir": str(folder)}) as host:
+        with trio.CancelScope() as scope:
+            await host.start_session(lab.settings())
+    assert scope.cancelled_caught
+    assert len(written) == 1
+    assert list(folder.iterdir()) == []
