@@ -31,13 +31,15 @@ def format_timestamp(unix_ns: int) -> str:
     return f"{text}.{rest // 1_000_000:03d}Z"
 
 
-def encode_rollout_line(item: RolloutItem, timestamp: str) -> bytes:
-    """`item` as a line with its line end. `timestamp` is the moment of writing, see `format_timestamp`.
+def encode_rollout_line(item: RolloutItem, timestamp: str, ordinal: int | None = None) -> bytes:
+    """`item` as a line with its line end. `timestamp` is the moment of writing, see `format_timestamp`; `ordinal` the
+    number of the line where lines have one.
 
     Text that has no UTF-8 form (lone surrogates, from undecodable output) is written with replacement characters:
     a transcript must not stop for one character.
     """
-    value = {"timestamp": timestamp, **encode_line(item)}
+    number = {} if ordinal is None else {"ordinal": ordinal}
+    value = {"timestamp": timestamp, **number, **encode_line(item)}
     try:
         return json_bytes(value) + b"\n"
     except UnicodeEncodeError:

@@ -30,6 +30,7 @@ from engine.rollout.fork_points import (
     unfinished_turn,
 )
 from engine.rollout.lines import decode_rollout_line, encode_rollout_line
+from engine.rollout.ordinals import next_ordinal
 from engine.rollout.policy import PersistenceMode, is_known, is_persisted
 from engine.rollout.scan import (
     ALL_MARKS,
@@ -160,12 +161,13 @@ def is_copied(item: RolloutItem, mode: PersistenceMode) -> bool:
 class Fork:
     """A fork on its way, in a worker thread that may outlive whoever waits for it.
 
-    Once it is `done`: `head` makes its first line again, `found` is its file, which `lock` keeps for us, and `made` are
-    the folders that were made for it, innermost first.
+    Once it is `done`: `head` makes its first line again, `found` is its file, which `lock` keeps for us, `ordinal` the
+    number of its next line if it has some, and `made` are the folders that were made for it, innermost first.
     """
 
     head: Callable[[str], bytes] | None = None
     found: FileStatus | None = None
+    ordinal: int | None = None
     lock: RolloutLock | None = None
     made: list[str] = attrs.field(factory=list)
     path: str = ""
@@ -228,6 +230,7 @@ class Fork:
                 while view:
                     view = view[files.write(handle, view) :]
             self.found = files.handle_status(handle)
+            self.ordinal = next_ordinal(RolloutBytes(Path(part)))
         finally:
             files.close(handle)
         if durable:
@@ -255,7 +258,10 @@ class Fork:
             time.sleep(BREATH)
         if kept.interrupted:
             assert isinstance(params.snapshot, Interrupted)
-            yield b"".join(encode_rollout_line(item, stamp) for item in interruption(kept, params.snapshot))
+            number = next_ordinal(source)
+            for item in interruption(kept, params.snapshot):
+                yield encode_rollout_line(item, stamp, number)
+                number = None if number is None else number + 1
 
     def _remove(self) -> None:
         for path in (self.path, self.path + PART_SUFFIX):

@@ -43,6 +43,7 @@ class RolloutWriter:
     `head` makes the first line of a file, on the appender's thread, as of the moment of the first item (`began`). With
     `found` the file is there already and is gone on with, as it is without `head`; what this life has made itself it
     `owns_file`, and may erase it, with the folders that were `made` for it.
+    `ordinal` is the number of the next line, where lines have one.
     `places` is where others may move the file to; `lock` keeps other writers away, and is taken once there is a file.
     Numbers count items: `submitted` were handed in, up to `acknowledged` the appender has dealt with them (written, or
     failed and kept in order), up to `written` they are in the file (with durability `fsync`: on the disk). `error` is
@@ -66,6 +67,7 @@ class RolloutWriter:
         "head",
         "joins",
         "made",
+        "ordinal",
         "owns_file",
         "path",
         "places",
@@ -88,6 +90,7 @@ class RolloutWriter:
         places: Sequence[str] = (),
         lock: RolloutLock | None = None,
         made: Sequence[str] = (),
+        ordinal: int | None = None,
     ) -> None:
         self._appender = appender
         self._observer: Callable[[int], None] | None = None
@@ -103,6 +106,7 @@ class RolloutWriter:
         self.owns_file = not self.joins if owns_file is None else owns_file
         self.places = tuple(places)
         self.made = tuple(made)
+        self.ordinal = ordinal
         self.began = ""
         self.submitted = 0
         self.acknowledged = 0
@@ -124,13 +128,20 @@ class RolloutWriter:
         """Queues items; never waits."""
         stamp = self._appender.timestamp()
         self.began = self.began or stamp
-        lines = b"".join([encode_rollout_line(item, stamp) for item in items])
+        lines = self._encoded(items, stamp)
         self.submitted += len(items)
         self.queued += len(lines)
         if self._watcher is not None:
             self._watcher.appended(items)
         self.used = True
         self._appender.send(Job(Verb.APPEND, self, lines, self.submitted), len(lines))
+
+    def _encoded(self, items: Sequence[RolloutItem], stamp: str) -> bytes:
+        first = self.ordinal
+        if first is None:
+            return b"".join([encode_rollout_line(item, stamp) for item in items])
+        self.ordinal = first + len(items)
+        return b"".join([encode_rollout_line(item, stamp, first + number) for number, item in enumerate(items)])
 
     async def room(self) -> None:
         """Waits while too much is queued, here or in the whole engine; a writer that can't write holds nobody up."""
@@ -212,7 +223,11 @@ class RolloutWriter:
         stamp = self._appender.timestamp()
         lines, number = b"", 0  # what is left comes after it
         if self._memory is not None:
-            lines = b"".join([encode_rollout_line(item, stamp) for item in self._memory()])
+            going_on = self.ordinal
+            self.ordinal = None if going_on is None else 1  # behind the first line
+            lines = self._encoded(self._memory(), stamp)
+            if going_on is not None and self.ordinal is not None:
+                self.ordinal = max(self.ordinal, going_on)
             number = self.submitted
         try:
             self._appender.send(Job(Verb.REWRITE, self, lines, number))
