@@ -148,6 +148,18 @@ class Session:
         """Runs a command of the user's own, without a sandbox in any mode. Being cancelled kills it."""
         return await self._host.call(self._inner.run_shell, command)
 
+    async def compact(self) -> TurnResult:
+        """Replaces the history by what the user said and a summary. Being cancelled interrupts it."""
+        return await self._host.call(self._inner.compact)
+
+    async def start_compaction(self) -> Turn:
+        """As `compact`, for those who want its events."""
+        return Turn(self._host, await self._host.call(self._inner.start_compaction, undo=engine.Turn._leave))
+
+    async def rollback(self, turns: int = 1) -> None:
+        """Takes the last `turns` turns of the user out of the history."""
+        await self._host.call(self._inner.rollback, turns)
+
     @contextmanager
     def events(self, *, buffer: int = 1024, overflow: Literal["end", "merge_deltas"] = "end") -> Iterator[EventStream]:
         """All events from now on; the first subscriber also gets those of the start."""

@@ -147,6 +147,18 @@ class Session:
         """Runs a command of the user's own, without a sandbox in any mode. Ctrl-C kills it."""
         return self._host.call(self._inner.run_shell, command)
 
+    def compact(self) -> TurnResult:
+        """Replaces the history by what the user said and a summary. Ctrl-C interrupts it."""
+        return self._host.call(self._inner.compact)
+
+    def start_compaction(self) -> Turn:
+        """As `compact`, for those who want its events."""
+        return Turn(self._host, self._host.call(self._inner.start_compaction, undo=engine.Turn._leave))
+
+    def rollback(self, turns: int = 1) -> None:
+        """Takes the last `turns` turns of the user out of the history."""
+        self._host.call(self._inner.rollback, turns)
+
     @contextmanager
     def events(self, *, buffer: int = 1024, overflow: Literal["end", "merge_deltas"] = "end") -> Iterator[EventStream]:
         """All events from now on; the first subscriber also gets those of the start."""

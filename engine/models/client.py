@@ -183,6 +183,12 @@ class ResponsesClient:
         except LoginError as exc:
             raise ModelError(str(exc), info="unauthorized") from exc
 
+    async def compact(self, request: ModelRequest) -> list[object]:
+        """See `CompactingModel`: one request to `responses/compact`, with the retries of the HTTP layer."""
+        from engine.models.compacting import request_compaction
+
+        return await request_compaction(self, request, self._backoff)
+
     def session(self, facts: SessionFacts) -> ModelSession:
         """A session's own line: a WebSocket where the provider takes them, this client's HTTPS otherwise."""
         from engine.models.websocket_session import ResponsesSession

@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from engine.auth.base import RequestAuth
-from engine.errors import ModelError
+from engine.errors import ContextWindowExceeded, ModelError
 from engine.http import first_values, read_text, reason, without_secrets
 from engine.models.base import ModelRequest
 from engine.models.failures import Disconnected, IdleTimeout, http_failure
@@ -79,10 +79,21 @@ async def _post(
         raise HttpRetry(Disconnected(f"error sending request for url ({shown}): {reason(exc)}")) from exc
     if good:
         return _output(body, shown)
+    if response.status_code < 500 and _error_code(body) == "context_length_exceeded":
+        raise ContextWindowExceeded()
     failure = http_failure(response.status_code, first_values(response.headers), body, shown)
     if response.status_code >= 500:
         raise HttpRetry(failure)
     raise failure
+
+
+def _error_code(body: str) -> object:
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    error = content.get("error") if isinstance(content, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
 
 
 def _output(body: str, shown: str) -> list[object]:

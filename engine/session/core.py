@@ -19,15 +19,27 @@ from engine.models.catalogue import ModelInfo, find_model
 from engine.protocol.events import ErrorEvent, ShutdownComplete, TurnAborted, Warning
 from engine.protocol.ids import SessionId, ThreadId, TurnId
 from engine.protocol.rollout_items import TurnContext
-from engine.protocol.settings import TokenUsageInfo
+from engine.protocol.settings import TokenUsage, TokenUsageInfo
 from engine.protocol.wire import JsonObject
 from engine.records import define
+from engine.session.compaction.estimate import history_tokens
+from engine.session.compaction.hooks import NO_HOOKS, CompactionHooks
 from engine.session.context import interruption_marker
 from engine.session.delivery import EventHub
 from engine.session.history import History, sent_again
+from engine.session.rollback import roll_back
 from engine.session.settings import SettingsUpdate
-from engine.session.submissions import Interrupt, RunShell, Shutdown, Submission, UpdateSettings, UserTurn
-from engine.session.turn import TurnRun
+from engine.session.submissions import (
+    Compact,
+    Interrupt,
+    Rollback,
+    RunShell,
+    Shutdown,
+    Submission,
+    UpdateSettings,
+    UserTurn,
+)
+from engine.session.turn import CANT_STEER_COMPACTION, TurnRun
 from engine.session.turn_setup import make_turn
 from engine.session.user_shell import run_user_shell
 from engine.session.ward import Ward
@@ -80,6 +92,8 @@ class SessionCore:
     """How often the thread was compacted, as far as it is counted; numbers the context window."""
     counting: trio.Event | None = None
     """Set once `generation` is counted; `None` where there was nothing to count."""
+    compaction_hooks: CompactionHooks = NO_HOOKS
+    """Asked before and after each compaction."""
     past: StoredPast | None = None
     """What a resumed thread brings along, until it is needed."""
     default_model: str | None = None
@@ -195,6 +209,11 @@ class SessionCore:
                 submission.reply.answer(None)
             case RunShell() as op:
                 submission.reply.answer(self._user_shell(submission, op))
+            case Compact():
+                submission.reply.answer(await self._compact(submission))
+            case Rollback(turns):
+                await roll_back(self, submission.id, turns)
+                self.hub.then(functools.partial(submission.reply.answer, None))
             case Interrupt(turn_id):
                 if self.active is not None and turn_id in (None, self.active.id):
                     await self.abort("interrupted")
@@ -228,6 +247,12 @@ class SessionCore:
                     "this can degrade performance and cause issues."
                 ),
             )
+        if self.active is not None and self.active.kind == "compact":
+            self.hub.emit(
+                submission.id,
+                ErrorEvent(CANT_STEER_COMPACTION, {"active_turn_not_steerable": {"turn_kind": "compact"}}),
+            )
+            raise InvalidRequest(CANT_STEER_COMPACTION)
         if self.active is not None and self.active.kind == "regular":
             self.active.pending.append(op.input)
             return self.active
@@ -237,6 +262,14 @@ class SessionCore:
         environments = op.update.environments if op.update is not None else None
         turn = make_turn(self, submission, op.input, model_info, environments=environments)
         turn.output_schema = op.update.output_schema if op.update is not None else None
+        self._start(turn, submission)
+        return turn
+
+    async def _compact(self, submission: Submission) -> TurnRun:
+        await self.abort("replaced")
+        if submission.reply.arrived():
+            raise InvalidRequest("the request was withdrawn")
+        turn = make_turn(self, submission, (), self.model_info(), kind="compact")
         self._start(turn, submission)
         return turn
 
@@ -307,6 +340,12 @@ class SessionCore:
         """Returns when `generation` is the number of the context window."""
         if self.counting is not None:
             await self.counting.wait()
+
+    def estimate_usage(self, window: int | None) -> None:
+        """Tells the usage of the window from the history alone: it is another one than the last response counted."""
+        total = self.usage.total_token_usage if self.usage is not None else TokenUsage()
+        estimate = TokenUsage(total_tokens=history_tokens(self.history.items, self.base_instructions))
+        self.usage = TokenUsageInfo(total, estimate, window)
 
     def turn_over(self, turn: TurnRun) -> None:
         """A turn concluded."""

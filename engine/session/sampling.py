@@ -5,7 +5,6 @@ session.md 4.4 (step 6), 4.5, 4.7 and 4.8.
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,7 +12,6 @@ import trio
 
 from engine.errors import ContextWindowExceeded, ModelError
 from engine.models import responses
-from engine.models.failures import UsageLimitReached
 from engine.protocol.events import (
     AgentMessageContentDelta,
     AgentReasoningSectionBreak,
@@ -21,7 +19,6 @@ from engine.protocol.events import (
     ModelVerification,
     ReasoningContentDelta,
     ReasoningRawContentDelta,
-    StreamError,
     Warning,
 )
 from engine.protocol.ids import new_item_id
@@ -41,14 +38,14 @@ from engine.protocol.settings import TokenUsage
 from engine.protocol.turn_items import AgentMessageItem, AgentText, ReasoningItem, WebSearchItem
 from engine.records import define
 from engine.session.history import without_noise
+from engine.session.retrying import Retries
 from engine.session.tool_calls import ResponseCalls
 
 if TYPE_CHECKING:
     from engine.session.turn import TurnRun
 
-__all__ = ["SampleOutcome", "backoff", "sample"]
+__all__ = ["SampleOutcome", "sample"]
 
-BACKOFF_BASE = 0.2  # seconds; doubled each time, with 10 % jitter
 _Shown = AgentMessageItem | ReasoningItem | WebSearchItem
 
 
@@ -60,15 +57,9 @@ class SampleOutcome:
     last_message: str | None = None
 
 
-def backoff(attempt: int) -> float:
-    """Seconds before retry number `attempt` (from 1)."""
-    return BACKOFF_BASE * float(2 ** (attempt - 1)) * random.uniform(0.9, 1.1)
-
-
 async def sample(turn: TurnRun) -> SampleOutcome:
     """Requests until one response completes. Raises `ModelError` when it can't, `FatalToolError` from a tool."""
-    limit = turn.provider.stream_max_retries
-    attempt = 0
+    retries = Retries(turn, turn.provider.stream_max_retries)
     while True:
         try:
             return await _Response(turn).run()
@@ -76,27 +67,8 @@ async def sample(turn: TurnRun) -> SampleOutcome:
             turn.fill_window()
             raise
         except ModelError as exc:
-            if isinstance(exc, UsageLimitReached):
-                turn.note_rate_limits(exc.rate_limits)
-                turn.count_tokens(None)
-            if not exc.retryable:
-                raise
-            if attempt >= limit:
-                if not turn.model.fall_back():
-                    raise
-                turn.emit(Warning(f"Falling back from WebSockets to HTTPS transport. {exc.message}"))
-                attempt = 0
-                continue
-            attempt += 1
-            if attempt > 1 or not turn.model.websocket:  # a first broken WebSocket is nothing to tell
-                turn.emit(
-                    StreamError(
-                        f"Reconnecting... {attempt}/{limit}",
-                        {"response_stream_disconnected": {"http_status_code": exc.status}},
-                        exc.message,
-                    )
-                )
-            await trio.sleep(exc.delay if exc.delay is not None else backoff(attempt))
+            pause = retries.after(exc)
+        await trio.sleep(pause)
 
 
 @define(eq=False)
@@ -165,6 +137,8 @@ class _Response:
                 self.usage = event.usage
                 if event.end_turn is False:
                     self.outcome.follow_up = True
+            case responses.ReasoningIncluded():
+                turn.reasoning_counted = True
             case responses.RateLimits():
                 self.limits_seen = True
                 turn.note_rate_limits(event.snapshot)

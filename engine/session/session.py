@@ -14,15 +14,17 @@ from engine.protocol.ids import ThreadId, TurnId
 from engine.session.delivery import EventStream
 from engine.session.settings import Input, SettingsUpdate, TurnResult, as_input
 from engine.session.submissions import (
+    Compact,
     Interrupt,
     Op,
+    Rollback,
     RunShell,
     Shutdown,
     Submission,
     UpdateSettings,
     UserTurn,
 )
-from engine.session.turn import TurnRun
+from engine.session.turn import CANT_STEER_COMPACTION, TurnRun
 
 if TYPE_CHECKING:
     from engine.session.core import SessionCore
@@ -83,6 +85,8 @@ class Turn:
         """Adds input while the turn runs. Raises `InvalidRequest` where it is over."""
         if self._run.over:
             raise InvalidRequest("no active turn to steer")
+        if self._run.kind == "compact":
+            raise InvalidRequest(CANT_STEER_COMPACTION)
         self._run.pending.append(as_input(input))
         await trio.lowlevel.checkpoint()
 
@@ -178,7 +182,9 @@ class Session:
 
         Raises `InvalidRequest` for empty input or settings that make no sense; then nothing has changed.
         """
-        submission = Submission(UserTurn(as_input(input), update))
+        return await self._begin(Submission(UserTurn(as_input(input), update)))
+
+    async def _begin(self, submission: Submission) -> Turn:
         hub = self._core.hub
         # Attached before the turn exists, so that no event of it is missed; steering keeps the events of the other id.
         wanted = {submission.id}
@@ -217,6 +223,30 @@ class Session:
                     except EngineError:
                         pass  # it is over
 
+    async def compact(self) -> TurnResult:
+        """Replaces the history by what the user said and a summary, in a turn of its own; an active turn is replaced.
+
+        Raises what `Turn.result` raises; the history is as before then, but where not even the request for a summary
+        fits the model's window (docs/compaction.md). Being cancelled interrupts it.
+        """
+        turn = await self.start_compaction()
+        try:
+            return await turn.result()
+        finally:
+            await turn._leave()
+
+    async def start_compaction(self) -> Turn:
+        """As `compact`, for those who want its events: starts the turn, which belongs to the session."""
+        return await self._begin(Submission(Compact()))
+
+    async def rollback(self, turns: int = 1) -> None:
+        """Takes the last `turns` turns of the user out of the history; the rollout keeps them, with a mark.
+
+        Files that a turn changed stay as they are. Raises `InvalidRequest` while a turn runs and for an ephemeral
+        session, `StoreError` where the rollout can't be read.
+        """
+        await _submit(self._core, Rollback(turns))
+
     def events(
         self, *, buffer: int = 1024, overflow: Literal["end", "merge_deltas"] = "end"
     ) -> AbstractContextManager[EventStream]:
@@ -234,6 +264,8 @@ class Session:
         active = self._core.active
         if active is None:
             raise InvalidRequest("no active turn to steer")
+        if active.kind == "compact":
+            raise InvalidRequest(CANT_STEER_COMPACTION)
         if expected is not None and expected != active.id:
             raise InvalidRequest(f"expected active turn id `{expected}` but found `{active.id}`")
         active.pending.append(items)

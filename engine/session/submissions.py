@@ -80,6 +80,18 @@ class RunShell:
 
 
 @frozen
+class Compact:
+    """Replace the history by what matters of it."""
+
+
+@frozen
+class Rollback:
+    """Take the last `turns` turns of the user out of the history."""
+
+    turns: int
+
+
+@frozen
 class Interrupt:
     """Stop the active turn; with `turn_id`, only if it is that one."""
 
@@ -91,7 +103,7 @@ class Shutdown:
     """End the session."""
 
 
-Op = UserTurn | UpdateSettings | RunShell | Interrupt | Shutdown
+Op = UserTurn | UpdateSettings | RunShell | Compact | Rollback | Interrupt | Shutdown
 
 
 @frozen(eq=False)

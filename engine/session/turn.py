@@ -34,11 +34,15 @@ from engine.protocol.events import (
 from engine.protocol.ids import ThreadId, TurnId, new_item_id
 from engine.protocol.inputs import ImageInput, LocalImageInput, TextInput, UserInput
 from engine.protocol.items import ContentPart, InputImage, InputText, Message, ResponseItem
+from engine.protocol.rollout_items import TurnContext
 from engine.protocol.settings import TokenUsage, TokenUsageInfo
 from engine.protocol.turn_items import TurnItem, UserMessageItem
 from engine.protocol.wire import JsonObject
 from engine.records import define
+from engine.session.compaction.compacting import compact
+from engine.session.compaction.triggers import compact_before_turn, compact_within_turn
 from engine.session.context import TurnFacts, context_items, tells_permissions, turn_context
+from engine.session.history import History
 from engine.session.permission_text import asks_by_parameters
 from engine.session.request import RequestFacts, build_request
 from engine.session.sampling import sample
@@ -56,7 +60,9 @@ if TYPE_CHECKING:
     from engine.session.core import SessionCore
     from engine.session.delivery import EventHub
 
-__all__ = ["Fence", "TurnRun"]
+__all__ = ["CANT_STEER_COMPACTION", "Fence", "TurnRun"]
+
+CANT_STEER_COMPACTION = "cannot steer a compact turn"
 
 
 @define(eq=False)
@@ -83,7 +89,7 @@ class TurnRun:
 
     core: SessionCore
     id: TurnId
-    kind: Literal["regular", "user_shell"]
+    kind: Literal["regular", "compact", "user_shell"]
     facts: TurnFacts
     fence: Fence
     model: ModelSession
@@ -98,6 +104,9 @@ class TurnRun:
     over: bool = False
     pending: deque[tuple[UserInput, ...] | Message] = attrs.field(factory=deque)
     started_at: float = attrs.field(factory=time.time)
+    installation_id: str = ""
+    reasoning_counted: bool = False
+    """Whether the server said that its totals include the reasoning of earlier turns."""
     _began: float = attrs.field(factory=time.perf_counter)
     _first_token: float | None = None
     _last_message: str | None = None
@@ -105,7 +114,6 @@ class TurnRun:
     _seen: set[str] = attrs.field(factory=set)
     _turn_state: str | None = None
     _usage: TokenUsage = attrs.field(factory=TokenUsage)
-    _installation_id: str = ""
     _shown_diff: str | None = None
 
     # --- what sampling and tools use -----------------------------------------------------------
@@ -157,27 +165,40 @@ class TurnRun:
         """The request for the history as it is now."""
         return self._request(self.core.history.for_request(images="image" in self.model_info.input_modalities))
 
+    def request_for(
+        self, items: Sequence[ResponseItem], model: ModelInfo, *, tools: list[JsonObject] | None = None
+    ) -> ModelRequest:
+        """A request of `model` about another history, without an output schema. `tools`: default the turn's."""
+        history = History()
+        history.replace(items)
+        specs = self.registry.specs() if tools is None else tools
+        shown = history.for_request(images="image" in model.input_modalities)
+        return build_request(self._request_facts(model, None), shown, specs, self._turn_state)
+
     async def warm_request(self) -> ModelRequest:
         """A request with nothing to answer."""
-        self._installation_id = await self.core.services.installation_id()
+        self.installation_id = await self.core.services.installation_id()
         return self._request([])
 
     def _request(self, items: list[JsonObject]) -> ModelRequest:
-        facts = RequestFacts(
+        facts = self._request_facts(self.model_info, self.output_schema)
+        return build_request(facts, items, self.registry.specs(), self._turn_state)
+
+    def _request_facts(self, model: ModelInfo, output_schema: JsonObject | None) -> RequestFacts:
+        return RequestFacts(
             thread_id=self.thread_id,
             session_id=self.core.session_id,
             turn_id=self.id,
             generation=self.core.generation,
-            installation_id=self._installation_id,
+            installation_id=self.installation_id,
             configuration=self.facts.configuration,
-            model=self.model_info,
+            model=model,
             instructions=self.core.base_instructions,
             effort=self.facts.effort,
             summary=self.facts.summary,
-            output_schema=self.output_schema,
+            output_schema=output_schema,
             started_at_ms=int(self.started_at * 1000),
         )
-        return build_request(facts, items, self.registry.specs(), self._turn_state)
 
     def note_response_headers(self, headers: Mapping[str, str]) -> None:
         """Keeps what the server wants to see again within this turn; the first value wins."""
@@ -215,6 +236,11 @@ class TurnRun:
         self.core.usage = TokenUsageInfo(full, full, window)
         self.emit(TokenCount(self.core.usage, self.core.rate_limits))
 
+    def estimate_tokens(self) -> None:
+        """The history is another one: the usage of the window is what that is estimated at; the totals stay."""
+        self.core.estimate_usage(self.model_info.effective_context_window)
+        self.emit(TokenCount(self.core.usage, self.core.rate_limits))
+
     def emit_diff(self) -> None:
         """Tells the net change of the turn's patches, when it changed."""
         diff = self.tool_context.turn_diff.unified_diff()
@@ -246,29 +272,39 @@ class TurnRun:
             )
         )
         await self.core.use_prewarm(self.provider.websocket_connect_timeout_ms / 1000)
-        self._installation_id = await self.core.services.installation_id()
+        self.installation_id = await self.core.services.installation_id()
         await self.core.settle_past()
+        await self.core.generation_counted()
+        if self.kind == "compact":
+            await compact(self, "manual")
+            return
+        await compact_before_turn(self)
         await self._record_context()
         await self._record_user_input(self.input)
         self.core.previous_model = self.model_info.slug
         while True:
             await self.core.hub.room()
-            await self.core.generation_counted()
             outcome = await sample(self)
             if outcome.last_message is not None:
                 self._last_message = outcome.last_message
             if not outcome.follow_up and not self.pending:
                 return
-            await self._drain_pending()
+            # The model goes on where it was first: what is pending waits for the request after that.
+            if not await compact_within_turn(self) or not outcome.follow_up:
+                await self._drain_pending()
 
     async def _record_context(self) -> None:
-        core, reference = self.core, self.core.reference
+        core = self.core
+        self.record(await self.context_after(core.reference))
+        if self.open:
+            core.reference = turn_context(self.facts)
+            core.hub.persist([core.reference])
+
+    async def context_after(self, reference: TurnContext | None) -> list[ResponseItem]:
+        """What is told of the turn's settings to a model that knows `reference`; without one, all of it."""
         now = turn_context(self.facts)
         allowed = await self._allowed_commands() if tells_permissions(self.facts, now, reference) else ()
-        self.record(context_items(self.facts, now, reference, core.previous_model, allowed))
-        if self.open:
-            core.hub.persist([now])
-            core.reference = now
+        return context_items(self.facts, now, reference, self.core.previous_model, allowed)
 
     async def _allowed_commands(self) -> Sequence[PrefixRule]:
         """The rules that allow commands, where the model is told about them; a broken file tells nothing here."""

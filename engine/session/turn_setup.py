@@ -34,7 +34,7 @@ def make_turn(
     items: tuple[UserInput, ...],
     model_info: ModelInfo,
     *,
-    kind: Literal["regular", "user_shell"] = "regular",
+    kind: Literal["regular", "compact", "user_shell"] = "regular",
     host: TurnRun | None = None,
     environments: Sequence[EnvironmentSelection] | None = None,
 ) -> TurnRun:

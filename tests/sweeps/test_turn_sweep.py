@@ -21,7 +21,7 @@ from tests.sweeps.turns import Story, check_events, check_history, check_request
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.session.sampling.BACKOFF_BASE", 0.001)
+    monkeypatch.setattr("engine.session.retrying.BACKOFF_BASE", 0.001)
     monkeypatch.setattr("engine.session.core.INTERRUPT_GRACE", 0.01)
 
 
