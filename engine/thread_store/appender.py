@@ -258,7 +258,7 @@ class InlineAppender(Appender):
 
     def _hand_over(self, job: Job) -> None:
         outcomes = self._batches.retry() + self._batches.run([job])
-        sync_outcomes(self.files, outcomes)
+        sync_outcomes(self.files, outcomes, patience=0.0)
         self._acknowledge(outcomes)
 
     async def aclose(self, grace: float = 10.0) -> None:

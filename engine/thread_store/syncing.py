@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,17 +15,31 @@ if TYPE_CHECKING:
 
 __all__ = ["sync_outcomes"]
 
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+PATIENCE = 30.0  # seconds a lack of descriptors is waited out: nothing is lost by it, and it passes
+GLANCE = 0.02  # seconds between two looks for a descriptor
 MANY = 8  # syncing a whole file system costs about as much as this many files
 
 
-def sync_outcomes(files: FileOperations, outcomes: Sequence[Outcome]) -> None:
+def sync_outcomes(files: FileOperations, outcomes: Sequence[Outcome], patience: float = PATIENCE) -> None:
     """Syncs what `outcomes` name as unsynced; notes in them what failed. Raises nothing.
+
+    Waits up to `patience` seconds where there are no descriptors to do it with.
 
     After a failed sync the system may have dropped the data and says so only once. So that outcome, and its writer for
     the rest of its life, never counts as written again.
     """
-    paths = dict.fromkeys(path for outcome in outcomes for path in outcome.unsynced)
-    failed = _sync_together(files, list(paths)) if len(paths) > MANY else _sync_each(files, list(paths))
+    paths = list(dict.fromkeys(path for outcome in outcomes for path in outcome.unsynced))
+    given_up = time.monotonic() + patience
+    failed = _sync(files, paths)
+    while failed and time.monotonic() < given_up:
+        scarce = [path for path, cause in failed.items() if cause.errno in NO_DESCRIPTORS]
+        if not scarce:
+            break
+        time.sleep(GLANCE)
+        for path in scarce:
+            del failed[path]
+        failed.update(_sync(files, scarce))
     if not failed:
         return
     for outcome in outcomes:
@@ -34,6 +50,10 @@ def sync_outcomes(files: FileOperations, outcomes: Sequence[Outcome]) -> None:
                 outcome.error.__cause__ = cause
                 outcome.sync_failed = True
                 break
+
+
+def _sync(files: FileOperations, paths: list[str]) -> dict[str, OSError]:
+    return _sync_together(files, paths) if len(paths) > MANY else _sync_each(files, paths)
 
 
 def _sync_each(files: FileOperations, paths: list[str]) -> dict[str, OSError]:
