@@ -118,9 +118,14 @@ class AppServer:
         await self.call("initialize", {"clientInfo": CLIENT, "capabilities": {"experimentalApi": True}})
         await self._write(b'{"method":"initialized"}\n')
 
-    async def start_thread(self, cwd: Path, *, ephemeral: bool = False) -> tuple[str, Reply]:
-        """A new thread: its id, and the reply with its times."""
-        result, reply = await self.call("thread/start", {"cwd": str(cwd), "ephemeral": ephemeral})
+    async def start_thread(
+        self, cwd: Path, *, ephemeral: bool = False, sandbox: str | None = None
+    ) -> tuple[str, Reply]:
+        """A new thread: its id, and the reply with its times. `sandbox` in place of the configured mode."""
+        params: dict[str, object] = {"cwd": str(cwd), "ephemeral": ephemeral}
+        if sandbox is not None:
+            params["sandbox"] = sandbox
+        result, reply = await self.call("thread/start", params)
         thread = result["thread"]
         assert isinstance(thread, dict)
         return str(thread["id"]), reply

@@ -1,4 +1,4 @@
-"""What does a turn cost besides the model? One answer, and one with a shell command, against the same mock server.
+"""What does a turn cost besides the model? One answer, and one with a command, held or not, against one mock server.
 
 The overhead of a turn is the time from its input to its end, less the time its requests spent inside the mock.
 """
@@ -19,6 +19,7 @@ from benchmarks.peer import AppServer, open_app_server
 from engine.models import scripts
 from engine.models.script_requests import ScriptedRequest
 from engine.models.scripts import ScriptedResponse
+from engine.protocol.profiles import SandboxMode
 
 __all__ = ["run"]
 
@@ -27,6 +28,7 @@ SETTLE = 0.03  # seconds; what a side still does after a turn must not be in the
 TURNS: dict[str, tuple[str, tuple[Step, ...]]] = {
     "answer": ("one answer", (answer(),)),
     "shell": ("one command `true`", (shell("true"), answer())),
+    "sandboxed": ("`true` in workspace-write", (shell("true"), answer())),
 }
 PARTS = {
     "before": "input to the first request at the mock",
@@ -41,8 +43,12 @@ def run(bench: Bench) -> None:
     trio.run(_scripted, bench)
 
 
-def _settings(bench: Bench) -> engine.SessionSettings:
-    return engine.SessionSettings(cwd=bench.workspace, sandbox="danger-full-access", approval_policy="never")
+def _settings(bench: Bench, kind: str) -> engine.SessionSettings:
+    return engine.SessionSettings(cwd=bench.workspace, sandbox=_sandbox(kind), approval_policy="never")
+
+
+def _sandbox(kind: str) -> SandboxMode:
+    return "workspace-write" if kind == "sandboxed" else "danger-full-access"
 
 
 async def _over_http(bench: Bench) -> None:
@@ -56,8 +62,8 @@ async def _over_http(bench: Bench) -> None:
             await peer.initialize()
         bench.results.note_machine("turns")
         for kind in TURNS:
-            session = await host.start_session(_settings(bench))
-            thread = "" if peer is None else (await peer.start_thread(bench.workspace))[0]
+            session = await host.start_session(_settings(bench, kind))
+            thread = "" if peer is None else (await peer.start_thread(bench.workspace, sandbox=_sandbox(kind)))[0]
             await trio.sleep(SETTLE)
             gc.collect()
             with bench.progress.stage(f"turns: {TURNS[kind][0]}", rounds + WARM_UP):
@@ -101,7 +107,7 @@ async def _peer_turn(bench: Bench, peer: AppServer, thread: str, kind: str, *, c
 
 def _parts(kind: str, began: float, ended: float, served: list[Served]) -> dict[str, float]:
     parts = {"before": served[0].received - began}
-    if kind == "shell":
+    if kind != "answer":
         parts["tool"] = served[1].received - served[0].sent
     parts["after"] = ended - served[-1].sent
     return {key: seconds * 1000 for key, seconds in parts.items()}
@@ -117,7 +123,7 @@ def _served(bench: Bench, kind: str) -> list[Served]:
     expected = len(TURNS[kind][1])
     if len(served) != expected:
         raise RuntimeError(f"a turn of kind {kind!r} made {len(served)} requests instead of {expected}")
-    if kind == "shell" and served[1].exits != served[0].exits + 1:
+    if kind != "answer" and served[1].exits != served[0].exits + 1:
         raise RuntimeError("the command of a turn did not run to exit code 0")
     return served
 
@@ -128,7 +134,7 @@ async def _scripted(bench: Bench) -> None:
     for kind, (title, _) in TURNS.items():
         figure = bench.results.figure(f"turn.{kind}.scripted", f"turn with {title}, model in process")
         async with engine.open_engine(home=bench.home(), model=engine.ScriptedModel([_responder(kind)])) as host:
-            session = await host.start_session(_settings(bench))
+            session = await host.start_session(_settings(bench, kind))
             gc.collect()
             with bench.progress.stage(f"turns in process: {title}", rounds + WARM_UP):
                 for number in range(-WARM_UP, rounds):
@@ -142,4 +148,4 @@ async def _scripted(bench: Bench) -> None:
 def _responder(kind: str) -> Callable[[ScriptedRequest], ScriptedResponse]:
     said = scripts.response(scripts.say("The answer is forty-two.", chunk=6))
     called = scripts.response(scripts.shell("true"))
-    return lambda request: called if kind == "shell" and request.number % 2 else said
+    return lambda request: called if kind != "answer" and request.number % 2 else said

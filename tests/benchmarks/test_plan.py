@@ -21,6 +21,7 @@ def test_bench_toml_holds_what_was_promised() -> None:
         "burst.persistent": ">= 20x peer",
         "turn.answer": "<= 1/10 peer",
         "turn.shell": "<= 1/5 peer",
+        "turn.sandboxed": "<= 1/4 peer",
         "memory.session": "<= 50 KiB",
         "import.engine": "<= 10 ms",
     }

@@ -34,7 +34,14 @@ SIZES = {
 }
 FIGURES = {
     "warm": {"warm.persistent", "warm.ephemeral", "step.session", "burst.persistent"},
-    "turns": {"turn.answer", "turn.shell", "turn.shell.tool", "turn.answer.scripted", "turn.shell.scripted"},
+    "turns": {
+        "turn.answer",
+        "turn.shell",
+        "turn.shell.tool",
+        "turn.sandboxed",
+        "turn.answer.scripted",
+        "turn.shell.scripted",
+    },
     "cold": {"cold.exec.module", "cold.turn.module", "cold.help.module", "cold.python"},
     "memory": {"memory.session", "memory.after_turn"},
     "resume": {"resume.compacted", "resume.uncompacted.turn", "resume.growth", "resume.memory.growth"},
