@@ -26,6 +26,7 @@ from engine.errors import StoreError
 from engine.execution.oneshot import CommandResult, run_command
 from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.shells import discover_shell
+from engine.execution.snapshot_folder import SnapshotFolder
 from engine.execution.supervisor import open_supervisor
 from engine.models.opening import HostIdentity, open_models
 from engine.protocol.ids import ThreadId, TurnId
@@ -479,5 +480,6 @@ async def _services(
             installation_id=_InstallationId(folder).get,
             environments=environments,
             shell=discover_shell,
+            snapshots=SnapshotFolder.of(folder),
             crashed=crashed,
         )

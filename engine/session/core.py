@@ -29,6 +29,7 @@ from engine.session.delivery import EventHub
 from engine.session.history import History, sent_again
 from engine.session.rollback import roll_back
 from engine.session.settings import SettingsUpdate
+from engine.session.shell_snapshots import session_snapshots
 from engine.session.submissions import (
     Compact,
     Interrupt,
@@ -50,6 +51,7 @@ from engine.tools.registry import ToolRegistry
 from engine.tools.turn_permissions import SessionApprovals
 
 if TYPE_CHECKING:
+    from engine.execution.shell_snapshot import ShellSnapshots
     from engine.models.base import Model
     from engine.session.configuration import SessionConfiguration
     from engine.session.prewarm import Prewarm
@@ -114,6 +116,7 @@ class SessionCore:
     _handling: Submission | None = attrs.field(default=None, init=False)
     _shutdown_id: str = attrs.field(default="", init=False)
     _terminals: TerminalManager | None = attrs.field(default=None, init=False)
+    _snapshots: tuple[ShellSnapshots | None] | None = attrs.field(default=None, init=False)
     _registries: dict[tuple[str, bool], ToolRegistry] = attrs.field(factory=dict, init=False)
     _line: tuple[Model, ModelSession] | None = attrs.field(default=None, init=False)
     _send: trio.MemorySendChannel[Submission] = attrs.field(init=False)
@@ -307,6 +310,12 @@ class SessionCore:
                 max_poll_ms=self.configuration.config.background_terminal_max_timeout,
             )
         return self._terminals
+
+    def snapshots(self) -> ShellSnapshots | None:
+        """What commands load in place of the user's profile; `None` where the session wants none."""
+        if self._snapshots is None:
+            self._snapshots = (session_snapshots(self),)
+        return self._snapshots[0]
 
     def line_to(self, model: Model) -> ModelSession:
         """The session's own line to a model, kept while its turns use that model."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from engine.config.permissions import PermissionOverrides
     from engine.execution.sandbox.launcher import Sandbox
     from engine.execution.shells import Shell
+    from engine.execution.snapshot_folder import SnapshotFolder
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
     from engine.models.opening import ModelPool
@@ -47,5 +48,7 @@ class Services:
     """Where commands can run."""
     shell: Callable[[], Shell]
     """The user's shell; discovered once."""
+    snapshots: SnapshotFolder
+    """Where shell snapshots stand."""
     crashed: Callable[[SessionCore, Exception], None]
     """Told when a running session ends by an error of its own."""

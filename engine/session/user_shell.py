@@ -69,7 +69,7 @@ async def _run(turn: TurnRun, command: str) -> Message:
     try:
         result = await run_command(
             context.supervisor,
-            argv,
+            context.with_snapshot(argv, cwd=context.cwd, env=context.environment),
             cwd=context.cwd,
             env=context.environment,
             timeout_ms=USER_SHELL_TIMEOUT_MS,

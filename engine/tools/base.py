@@ -5,7 +5,7 @@ A tool never sees a session: it gets a `ToolContext` with just what tools need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import attrs
@@ -23,6 +23,7 @@ from engine.records import frozen
 
 if TYPE_CHECKING:
     from engine.execution.sandbox.launcher import Sandbox
+    from engine.execution.shell_snapshot import ShellSnapshots
     from engine.execution.shells import Shell
     from engine.execution.supervisor import Supervisor
     from engine.execution.terminals import TerminalManager
@@ -93,8 +94,16 @@ class ToolContext:
     """Asks for an interrupt of the turn (decision `abort`); the calling tool is cancelled soon after."""
     now_ms: Callable[[], int]
     """Unix milliseconds."""
+    snapshots: ShellSnapshots | None = None
+    """What commands load in place of the user's profile."""
     patching: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     """Held by the one patch of the turn that is being verified, approved or written."""
+
+    def with_snapshot(self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str]) -> tuple[str, ...]:
+        """The command line to start in place of `argv`, which is what people are shown; the same without a snapshot."""
+        if self.snapshots is None:
+            return tuple(argv)
+        return self.snapshots.wrapped(argv, cwd=cwd, session_cwd=self.cwd, env=env, guarded=self.permissions.guards)
 
     def item_started(self, item: TurnItem) -> None:
         """Tells that a turn item is there."""

@@ -141,7 +141,7 @@ class _Orchestration(Generic[T]):
         ):
             return self._unsandboxed()
         return await self.context.sandbox.prepare(
-            self.request.argv,
+            self._argv(),
             file_system=file_system_of(profile),
             network=network_of(profile),
             policy_cwd=self.context.permissions.cwd,
@@ -155,7 +155,12 @@ class _Orchestration(Generic[T]):
         env = dict(self.request.env)
         if network_of(self._profile()) == "restricted":
             env[NETWORK_VARIABLE] = "1"
-        return SandboxedCommand(self.request.argv, env, "none")
+        return SandboxedCommand(self._argv(), env, "none")
+
+    def _argv(self) -> tuple[str, ...]:
+        """What is started; approvals and events show the command as it was given."""
+        request = self.request
+        return self.context.with_snapshot(request.argv, cwd=request.cwd, env=request.env)
 
     async def _start(self, command: SandboxedCommand) -> Attempted[T]:
         with command:

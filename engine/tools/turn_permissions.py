@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from weakref import WeakValueDictionary
 
 import attrs
@@ -88,6 +88,14 @@ class TurnPermissions:
     def compiled(self, additional: AdditionalPermissionProfile | None = None) -> CompiledPolicy:
         """`file_system`, made for questions."""
         return compile_policy(self.file_system(additional), self.cwd, self.view)
+
+    def guards(self, paths: Sequence[str]) -> bool:
+        """Whether no command can write to these files, or all commands can write to all files anyway."""
+        policy = self.file_system()
+        if policy.kind != "restricted" or has_full_disk_write(policy):
+            return True
+        compiled = compile_policy(policy, self.cwd, self.view)
+        return not any(compiled.can_write(path) for path in paths)
 
     def grants_writing(self, paths: Iterable[str]) -> bool:
         """Whether what the user granted is enough to write all of these."""

@@ -14,7 +14,7 @@ from engine.models.scripts import When, response, say, wait
 from tests.sweeps.leaks import differences, inside, outside
 from tests.sweeps.places import PATIENCE_S
 from tests.sweeps.sweeping import Case, Places, sizes, sweep
-from tests.sweeps.turns import check_history, check_request
+from tests.sweeps.turns import NO_SNAPSHOT, check_history, check_request
 
 LINGERS = "sleep 1000 >/dev/null 2>&1 & setsid sleep 1000 >/dev/null 2>&1 & echo out; wait"
 
@@ -32,7 +32,7 @@ def swept(action: Action, *, beside: bool, alone: bool = False) -> Case:
                 response(wait(), say("done"), repeat=None),
             ]
         )
-        settings = engine.SessionSettings(cwd=cwd, sandbox="danger-full-access")
+        settings = engine.SessionSettings(cwd=cwd, sandbox="danger-full-access", config=NO_SNAPSHOT)
         with trio.fail_after(PATIENCE_S):
             async with engine.open_engine(home=home, model=model, grace=5) as opened:
                 before = await inside(opened)

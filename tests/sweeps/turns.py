@@ -34,10 +34,12 @@ from engine.session.history import History
 from engine.tools.approvals import ToolApproval
 from tests.sweeps.leaks import Snapshot, differences
 
-__all__ = ["Story", "check_events", "check_history", "check_request", "check_rollout", "drained"]
+__all__ = ["NO_SNAPSHOT", "Story", "check_events", "check_history", "check_request", "check_rollout", "drained"]
 
 PATCH = "*** Begin Patch\n*** Add File: answer.txt\n+forty\n+two\n*** End Patch\n"
 MARKER = "<turn_aborted>"
+# Processes are counted, and one that reads a profile belongs to the session, not to what is swept.
+NO_SNAPSHOT = {"features.shell_snapshot": False}
 ENDINGS = ("task_complete", "turn_aborted")
 
 
@@ -83,6 +85,7 @@ class Story:
             cwd=self.cwd,
             sandbox="danger-full-access",
             persistence=self.persistence,  # type: ignore[arg-type]
+            config=NO_SNAPSHOT,
         )
 
     def tools(self) -> tuple[engine.Tool, ...]:
