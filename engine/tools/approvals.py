@@ -31,7 +31,6 @@ __all__ = [
     "PermissionsApproval",
     "ToolApproval",
     "agreed",
-    "ask",
     "decide",
     "refuse",
 ]
@@ -160,11 +159,6 @@ def agreed(decision: Decision) -> bool:
         "approved",
         "approved_for_session",
     )
-
-
-async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
-    """Whether the user agrees, in any way."""
-    return agreed(await decide(context, request))
 
 
 _WORDS = ("approved", "approved_for_session", "denied", "timed_out", "abort")

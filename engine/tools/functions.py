@@ -7,6 +7,7 @@ On the wire they are dynamic tools (tools.md 1.7): the call is announced by `dyn
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import time
 import types
@@ -23,7 +24,7 @@ from engine.protocol.items import InputImage, InputText
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
 from engine.tools import specs
-from engine.tools.approvals import ToolApproval, ask
+from engine.tools.approvals import ToolApproval, agreed, decide
 from engine.tools.base import ToolError, ToolInvocation, ToolOutput
 from engine.tools.host_code import call_host
 
@@ -205,9 +206,19 @@ class FunctionHandler:
 
     async def _ask(self, invocation: ToolInvocation, raw: JsonObject) -> None:
         context = invocation.context
-        request = ToolApproval(call_id=invocation.call_id, turn_id=context.turn_id, tool=self.tool.name, arguments=raw)
-        if not await ask(context, request):
-            raise ToolError(f"tool call rejected by user: {self.tool.name}")
+        approvals = context.permissions.session
+        key = json.dumps({"tool": self.tool.name, "arguments": raw}, sort_keys=True)
+        async with approvals.asking(key):
+            if approvals.remembers(key):
+                return
+            decision = await decide(
+                context,
+                ToolApproval(call_id=invocation.call_id, turn_id=context.turn_id, tool=self.tool.name, arguments=raw),
+            )
+            if not agreed(decision):
+                raise ToolError(f"tool call rejected by user: {self.tool.name}")
+            if decision == "approved_for_session":
+                approvals.remember(key)
 
 
 def _output(value: object) -> ToolOutput:

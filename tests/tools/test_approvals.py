@@ -17,9 +17,11 @@ from engine.tools.approvals import (
     PermissionGrant,
     PermissionsApproval,
     ToolApproval,
-    ask,
+    agreed,
+    decide,
     refuse,
 )
+from engine.tools.base import ToolContext
 
 from .bench import NOW_MS, Bench
 
@@ -30,13 +32,18 @@ MORE = PermissionsApproval(call_id="call", turn_id="turn-1", permissions=NOTHING
 TOOL = ToolApproval(call_id="call", turn_id="turn-1", tool="deploy", arguments={"to": "moon"})
 
 
+async def ask(context: ToolContext, request: ApprovalRequest) -> bool:
+    """Whether it came to a yes."""
+    return agreed(await decide(context, request))
+
+
 @pytest.mark.parametrize(
-    ("decision", "agreed"),
+    ("decision", "yes"),
     [("approved", True), ("approved_for_session", True), ("denied", False), ("timed_out", False)],
 )
-async def test_only_approvals_are_a_yes(still: Bench, decision: Decision, agreed: bool) -> None:
+async def test_only_approvals_are_a_yes(still: Bench, decision: Decision, yes: bool) -> None:
     still.approvals.decision = decision
-    assert await ask(still.context, COMMAND) is agreed
+    assert await ask(still.context, COMMAND) is yes
     assert still.approvals.asked == [COMMAND]
 
 

@@ -342,6 +342,23 @@ async def test_approval_comes_before_the_call(still: Bench) -> None:
     assert calls == ["moon"]
 
 
+async def test_a_call_approved_for_the_session_is_not_asked_about_again(still: Bench) -> None:
+    @tool(needs_approval=True)
+    async def deploy(to: str) -> str:
+        await trio.lowlevel.checkpoint()
+        return to
+
+    handler = FunctionHandler(deploy)
+    still.approvals.decision = "approved_for_session"
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(still.call, handler, {"to": "moon"})
+    assert len(still.approvals.asked) == 1
+    still.approvals.decision = "denied"
+    assert await still.call(handler, {"to": "moon"}) == ToolOutput("moon")
+    assert (await still.call(handler, {"to": "mars"})).success is False
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
