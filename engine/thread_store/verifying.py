@@ -15,7 +15,7 @@ from urllib.parse import quote
 import attrs
 
 from engine.errors import ProtocolError, StoreError
-from engine.protocol.codec import json_value
+from engine.protocol.codec import json_bytes, json_value
 from engine.protocol.ids import ThreadId
 from engine.records import frozen
 from engine.rollout.names import parse_rollout_name
@@ -218,7 +218,12 @@ def _differences(home: Path, indexed: IndexedThread) -> list[str]:
         return ["it is no thread"]
     steady = indexed.state.size > TAIL_LIMIT
     names = _STEADY if steady else [field.name for field in attrs.fields(type(said)) if field.name != "name"]
-    return [name for name in names if getattr(said, name) != getattr(stands, name)]
+    return [name for name in names if _json(getattr(said, name)) != _json(getattr(stands, name))]
+
+
+def _json(value: object) -> object:
+    """As the index keeps it: lists for tuples inside of JSON."""
+    return json_value(json_bytes(value)) if isinstance(value, dict) else value
 
 
 def _rollouts_in(folder: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ import engine
 from engine.models.scripts import CallFunction, call, custom, reply, response
 from engine.protocol.events import ExecApprovalRequest, ExecCommandBegin, RequestPermissions, Warning
 from engine.protocol.settings import GranularApproval
+from engine.thread_store.verifying import verify_index
 from tests.session.conftest import Lab, collect, texts, types
 
 
@@ -266,3 +267,12 @@ async def test_rules_that_allow_are_told_and_hold(lab: Lab, outside: Path) -> No
     assert (outside / "a").exists()
     assert any('- ["touch"]' in text for text in texts(lab.input()))
     assert host.asked == []
+
+
+async def test_what_is_recorded_of_a_workspace_is_what_the_index_has(lab: Lab, outside: Path) -> None:
+    """Writable roots are a list in the index and in the file: `engine threads verify` finds no difference."""
+    roots = {"sandbox_workspace_write": {"writable_roots": [str(outside)]}}
+    async with started(lab, Host(), reply("done"), config=roots) as session:
+        await session.run("go")
+    report = verify_index(lab.home)
+    assert (report.threads, report.problems) == (1, ())
