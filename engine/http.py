@@ -88,7 +88,18 @@ class HttpClients:
         if secure and self._trusted is None:
             self._trusted = httpx2.create_ssl_context()
         context = self._trusted if secure and self._trusted is not None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+        class ShownURL(httpx2.URL):
+            """A URL that shows neither query nor user where the library logs its requests: both may hold a key."""
+
+            def __str__(self) -> str:
+                return without_secrets(super().__str__())
+
+        async def hide(request: httpx2.Request) -> None:
+            request.url = ShownURL(request.url)
+
         client = httpx2.AsyncClient(
+            event_hooks={"request": [hide]},
             verify=context,
             trust_env=not local,
             timeout=httpx2.Timeout(connect=CONNECT_TIMEOUT, read=None, write=None, pool=None),

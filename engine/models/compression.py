@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-__all__ = ["compressed"]
+__all__ = ["compressed", "decompressed"]
 
 LEVEL: Final = 3
 
@@ -17,3 +17,19 @@ def compressed(body: bytes) -> bytes:
     else:
         from backports.zstd import compress
     return compress(body, LEVEL)
+
+
+def decompressed(data: bytes, limit: int) -> bytes:
+    """What a Zstandard body holds. Blocks as `compressed` does. Raises `ValueError`, also beyond `limit` bytes."""
+    if sys.version_info >= (3, 14):
+        from compression.zstd import ZstdDecompressor, ZstdError
+    else:
+        from backports.zstd import ZstdDecompressor, ZstdError
+    reader = ZstdDecompressor()
+    try:
+        body = reader.decompress(data, limit)
+    except ZstdError as exc:
+        raise ValueError(str(exc)) from None
+    if not reader.eof:
+        raise ValueError("cut off, or too large")
+    return body

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, final
 
+import attrs
 import msgspec
 import trio
 
 from engine.errors import ModelError
+from engine.models.compression import decompressed
 from engine.models.script_player import Action, Emit, End, Hold, Pause, Played, Text
 from engine.models.scripted import ScriptedModel
 from engine.models.sse import sse_bytes
@@ -46,6 +48,9 @@ class ScriptServer:
         self.upgrades: list[Mapping[str, str]] = []  # headers of all requests for one, taken or not
         self.warmed: list[JsonObject] = []  # frames that asked to generate nothing
         self.processed: list[str] = []  # responses that clients said they have processed
+        self.models: list[JsonObject] = []  # the entries of `GET .../models`
+        self.models_etag: str | None = None
+        self.listed: list[Mapping[str, str]] = []  # headers of all requests for them
         self.websocket = websocket
         self.handshake: Mapping[str, str] = {}
         self.idle: set[trio.CancelScope] = set()  # who waits for a request now
@@ -157,6 +162,13 @@ class _Connection:
         if headers.get("upgrade", "").lower() == "websocket" and path.endswith("/responses"):
             return await self._upgrade(headers)
         self._server.answered += 1
+        if headers.get("content-encoding") == "zstd":
+            try:
+                body = await trio.to_thread.run_sync(decompressed, body, MAX_REQUEST_BODY)
+            except ValueError as exc:
+                message = f"the request body is no Zstandard: {exc}"
+                await self._answer(_json(400, {"error": {"message": message}}), close=True)
+                return False
         if request.method == b"POST" and path.endswith("/responses"):
             played = self._played(body, headers)
             if 200 <= played.status < 300 and not played.body:
@@ -165,8 +177,12 @@ class _Connection:
             else:
                 await self._answer(played)
         elif request.method == b"GET" and path.endswith("/models"):
+            self._server.listed.append(headers)
             entry = {"id": "scripted", "object": "model", "created": 0, "owned_by": "scripted"}
-            await self._answer(_json(200, {"object": "list", "data": [entry], "models": []}))
+            listing = _json(200, {"object": "list", "data": [entry], "models": self._server.models})
+            if self._server.models_etag is not None:
+                listing = attrs.evolve(listing, headers={**listing.headers, "etag": self._server.models_etag})
+            await self._answer(listing)
         else:
             message = f"no such path: {request.method.decode('ascii', 'replace')} {path}"
             await self._answer(_json(404, {"error": {"message": message}}))

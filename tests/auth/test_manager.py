@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from engine.auth.base import RequestAuth
 from engine.auth.errors import LoginError, LoginStoreError, RefreshFailed
 from engine.auth.manager import AuthManager, ExternalLogin, Login
 from engine.auth.record import AuthRecord
@@ -401,3 +403,63 @@ def test_logins_show_no_secrets() -> None:
     assert "SECRET" not in repr(login)
     assert "SECRET" not in repr(login.request_auth())
     assert attrs.fields(Login).record.repr is False
+
+
+async def test_the_host_is_asked_before_the_first_request_once_for_everybody(tmp_path: Path) -> None:
+    asked: list[str | None] = []
+    AuthFile(tmp_path).save(chatgpt("stored"))
+
+    async def external(previous: str | None) -> ExternalLogin:
+        asked.append(previous)
+        await trio.lowlevel.checkpoint()
+        return ExternalLogin("first", "acc", "plus")
+
+    async with managed(tmp_path, external=external, env={"OPENAI_API_KEY": "k"}) as manager:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.login)
+            nursery.start_soon(manager.login)
+        assert asked == [None]
+        assert (await current(manager)).request_auth() == RequestAuth("first", "acc", backend=True)
+        await manager.log_out()
+        await manager.login()
+        assert asked == [None, None]
+
+
+async def test_a_host_without_tokens_is_told_so_and_asked_again(tmp_path: Path) -> None:
+    answers: list[ExternalLogin | Exception] = [ValueError("not now"), ExternalLogin("first", "acc")]
+
+    async def external(previous: str | None) -> ExternalLogin:
+        await trio.lowlevel.checkpoint()
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    AuthFile(tmp_path).save(AuthRecord(api_key="somebody else's"))
+    async with managed(tmp_path, external=external) as manager:
+        with pytest.raises(RefreshFailed, match="the host gave no tokens: not now"):
+            await manager.login()
+        assert (await current(manager)).request_auth().token == "first"
+
+
+async def test_nothing_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    secrets = ("SECRET-ACCESS", "SECRET-REFRESH", "SECRET-NEW", "SECRET-KEY", "x=secret")
+    AuthFile(tmp_path).save(chatgpt("SECRET-ACCESS", "SECRET-REFRESH"))
+    async with token_server() as server, managed(tmp_path, server) as manager:
+        login = await current(manager)
+        for answer in (
+            (500, {"refresh_token": "SECRET-REFRESH"}),
+            (200, {"access_token": "SECRET-NEW", "refresh_token": "SECRET-REFRESH"}),
+            (401, {"error": {"code": "refresh_token_reused", "message": "SECRET-REFRESH"}}),
+        ):
+            server.answer = answer
+            with contextlib.suppress(RefreshFailed):
+                await manager.refresh(login)
+            login = await current(manager)
+        (tmp_path / "auth.json").write_text('{"OPENAI_API_KEY": "SECRET-KEY", ')
+        with pytest.raises(LoginStoreError) as caught:
+            await manager.reload()
+    assert len(server.requests) == 3
+    told = "\n".join([caplog.text, repr(login), str(caught.value), repr(manager), repr(caught.value.__cause__)])
+    assert [secret for secret in secrets if secret in told] == []

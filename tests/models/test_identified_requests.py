@@ -27,7 +27,7 @@ from engine.execution.oneshot import CommandResult
 from engine.models import responses as r
 from engine.models.base import ModelRequest
 from engine.models.client import ResponsesClient, endpoint_url
-from engine.models.compression import compressed
+from engine.models.compression import compressed, decompressed
 from engine.models.sse import sse_bytes
 from tests.auth.logins import TokenServer, chatgpt, managed, token_server
 from tests.models.exchanges import NO_PAUSE, SSE_HEAD, chunk, collect, provider, request
@@ -236,6 +236,20 @@ def unpacked(data: bytes) -> bytes:
 @given(st.binary(max_size=2000))
 def test_what_is_compressed_is_the_body(body: bytes) -> None:
     assert unpacked(compressed(body)) == body
+    assert decompressed(compressed(body), len(body) or 1) == body
+
+
+@given(st.binary(max_size=100))
+def test_what_is_no_zstandard_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        decompressed(data, 1000)
+
+
+def test_a_body_that_swells_is_refused() -> None:
+    packed = compressed(bytes(10_000))
+    for data, limit in ((packed, 9_999), (packed[:-1], 10_000)):
+        with pytest.raises(ValueError, match="cut off, or too large"):
+            decompressed(data, limit)
 
 
 async def test_bodies_are_compressed_for_a_chatgpt_login_at_openai(tmp_path: Path) -> None:
