@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def yes(request: engine.ApprovalRequest) -> engine.Decision:
 
 @asynccontextmanager
 async def started(
-    lab: Lab, host: Host, *answers: object, config: dict[str, object] | None = None, **settings: object
+    lab: Lab, host: Host, *answers: object, config: Mapping[str, object] | None = None, **settings: object
 ) -> AsyncIterator[engine.Session]:
     """A session in `workspace-write` below which nothing else can be written; `outside` lies beside it."""
     keys = {"exclude_slash_tmp": True, "exclude_tmpdir_env_var": True}
