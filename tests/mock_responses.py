@@ -1,4 +1,4 @@
-"""A small Responses endpoint on loopback that answers from a list: for tests that need a server not of our making."""
+"""A small Responses endpoint on loopback that answers from a list, `compact` included: a server not of our making."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))) or b"{}")
-        if not self.path.split("?")[0].endswith("/responses"):
+        if not self.path.split("?")[0].endswith(("/responses", "/responses/compact")):
             self._plain(404, {"error": {"message": "not here"}}, {})
             return
         reply = self.mock.take(body, {name.lower(): value for name, value in self.headers.items()})

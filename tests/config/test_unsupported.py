@@ -107,7 +107,7 @@ USED_INSIDE = {
     *("features", "experimental_use_unified_exec_tool", "suppress_unstable_features_warning", "skills", "tools"),
     *("experimental_thread_store_endpoint", "debug", "model_supports_reasoning_summaries", "approvals_reviewer"),
     *("hide_agent_reasoning", "chatgpt_base_url", "include_apps_instructions", "web_search"),
-    "forced_chatgpt_workspace_id",
+    *("forced_chatgpt_workspace_id", "experimental_compact_prompt_file"),
 }
 
 

@@ -1,0 +1,1 @@
+"""The pure parts of compaction: estimates, and what takes the place of a history."""
