@@ -94,6 +94,15 @@ class ThreadIndex:
         """What is known of a thread, if its file is still as it was."""
         return await self._ask(lambda connection: self._thread(connection, thread_id))
 
+    async def place(self, thread_id: ThreadId) -> str | None:
+        """The rollout of a thread, if it is known and still there."""
+
+        def read(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute("SELECT path FROM threads WHERE thread_id = ?", (thread_id,)).fetchone()
+            return row[0] if row is not None and os.path.exists(row[0]) else None
+
+        return await self._ask(read)
+
     async def children(self, parents: Sequence[ThreadId]) -> list[SpawnEdge] | None:
         """The edges to the children of some threads; `None` as long as not every file was looked at."""
 

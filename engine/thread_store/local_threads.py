@@ -106,7 +106,10 @@ class LocalThreads:
             live = self._live.get(parse_thread_id(thread))
             if live is not None:
                 await live.flush_quietly()
-            path = Path(await self._hop(stored_path, self.home, parse_thread_id(thread)))
+            known = None if self.index is None else await self.index.place(parse_thread_id(thread))
+            if known is None:
+                known = await self._hop(stored_path, self.home, parse_thread_id(thread))
+            path = Path(known)
             if live is not None and live.rollout_path is not None:
                 path = Path(live.rollout_path)
         return await turn_page(path, query, self._hop, self.index)

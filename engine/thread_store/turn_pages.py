@@ -158,6 +158,8 @@ def _update(
     connection: sqlite3.Connection, path: str, before: TurnFile | None, survey: _Survey, query: ListTurns
 ) -> list[TurnRange] | None:
     """Brings the table up to date and reads the page; `None` if somebody else has changed it meanwhile."""
+    if survey.known == before and not survey.rest:  # nothing is new, so nobody needs to wait for us
+        return read_turns(connection, path, query) if read_turn_file(connection, path) == before else None
     connection.execute("BEGIN IMMEDIATE")
     try:
         if read_turn_file(connection, path) != before:

@@ -31,6 +31,9 @@ SIZES = {
     "resume_thread_mb": 1,
     "resume_small_mb": 1,
     "resume_large_mb": 2,
+    "threads": 60,
+    "thread_rounds": 1,
+    "thread_writers": 5,
 }
 FIGURES = {
     "warm": {"warm.persistent", "warm.ephemeral", "step.session", "burst.persistent"},
@@ -48,6 +51,7 @@ FIGURES = {
     "imports": {"import.trio", "import.engine", "import.used"},
     "scanner": {"scan.forward.pure", "scan.backward.pure", "scan.count.pure", "scan.marks.pure"},
     "sandbox": {"sandbox.true", "sandbox.bare", "sandbox.over_bare", "sandbox.plain", "sandbox.nested"},
+    "threads": {"threads.page", "threads.rebuild", "threads.turns.last", "threads.append.os", "threads.append.fsync"},
     "permissions": {"permissions.query.pure", "permissions.apply.default", "permissions.apply.many"},
 }
 
