@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.permissions.profiles import file_system_of, materialize_profile, workspace_write
 from engine.permissions.view import DiskView
@@ -153,3 +156,81 @@ def test_no_descriptor_is_left(work: Path) -> None:
         with pytest.raises(OSError):
             files.write_bytes(path, b"1")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+_NAMES = st.sampled_from(["a", "b", "link", ".git", "file", "..", "outside"])
+_PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
+_TARGETS = st.sampled_from(
+    [
+        "a",
+        "b",
+        ".",
+        "..",
+        ".git",
+        "../outside",
+        "../outside/file",
+        "../outside/new",
+        "link",
+        "a/link",
+        "../work/.git/new",
+    ]
+)
+_LAYOUT = st.lists(st.tuples(st.sampled_from(["folder", "file", "link"]), _PATHS, _TARGETS), max_size=8)
+_ATTEMPTS = st.lists(st.tuples(st.sampled_from(["write", "parents", "remove"]), _PATHS), min_size=1, max_size=6)
+
+
+def _lay_out(work: Path, kind: str, name: str, target: str) -> None:
+    path = work / name
+    try:
+        match kind:
+            case "folder":
+                path.mkdir(parents=True)
+            case "file":
+                path.write_text(name)
+            case "link":
+                path.symlink_to(target)
+    except OSError:
+        pass  # no such layout
+
+
+def _everything(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in [folder, *folder.rglob("*")]:
+        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path)] = (path.lstat().st_mode, path.lstat().st_ino, content)
+    return found
+
+
+@given(_LAYOUT, _ATTEMPTS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_links_whatsoever_lead_out(
+    tmp_path: Path, layout: list[tuple[str, str, str]], attempts: list[tuple[str, str]]
+) -> None:
+    """Whatever links there are, nothing but the workspace changes, and nothing below its `.git`."""
+    base = Path(tempfile.mkdtemp(dir=tmp_path))
+    work = base / "work"
+    (work / ".git").mkdir(parents=True)
+    (base / "outside").mkdir()
+    (base / "outside" / "file").write_text("theirs")
+    for kind, name, target in layout:
+        _lay_out(work, kind, name, target)
+    files = guarded(work)
+    kept = [base / "outside", work / ".git"]
+    before = [_everything(folder) for folder in kept]
+    names = sorted(path.name for path in base.iterdir())
+    for operation, name in attempts:
+        path = os.path.normpath(work / name)
+        refused = bool(files.refused([path]))
+        try:
+            match operation:
+                case "write":
+                    files.write_bytes(path, b"x")
+                    assert not refused
+                case "parents":
+                    files.make_parents(path)
+                case "remove":
+                    files.remove_file(path)
+        except OSError:
+            pass  # refused, or not possible
+        assert [_everything(folder) for folder in kept] == before
+        assert sorted(path.name for path in base.iterdir()) == names
