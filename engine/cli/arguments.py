@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.cli.config_arguments import ConfigArguments, parse_config
+from engine.cli.login_arguments import ListModelsArguments, LoginArguments, parse_list_models, parse_login
 from engine.cli.parsing import Parser, Usage, formatter
 from engine.cli.policy_arguments import (
     DoctorArguments,
@@ -28,6 +29,8 @@ __all__ = [
     "DoctorArguments",
     "ExecArguments",
     "ExecPolicyCheckArguments",
+    "ListModelsArguments",
+    "LoginArguments",
     "SandboxArguments",
     "ServeScriptedArguments",
     "ThreadsArguments",
@@ -105,6 +108,8 @@ Arguments = (
     | SandboxArguments
     | DoctorArguments
     | ExecPolicyCheckArguments
+    | ListModelsArguments
+    | LoginArguments
     | ServeScriptedArguments
     | ThreadsArguments
     | VersionArguments
@@ -288,7 +293,9 @@ MAIN_EPILOG = """commands:
   sandbox                   run a command under a policy, or say what a policy allows
   doctor                    what this machine can enforce, and how to get more
   execpolicy check          tell what rules files say of a command
-  models serve-scripted     serve a model script over HTTP on this machine
+  login, logout             keep an API key for OpenAI's servers, say who you are, remove the login
+  models list               list the models to choose from
+  models serve-scripted     serve a model script over HTTP and WebSocket on this machine
 
 `engine COMMAND --help` explains a command.
 """
@@ -346,6 +353,10 @@ def parse(words: Sequence[str]) -> Arguments:
         return parse_doctor(words[1:])
     if words[:1] == ["execpolicy"]:
         return parse_check(words[1:])
+    if words[:1] in (["login"], ["logout"]):
+        return parse_login(words)
+    if words[:2] == ["models", "list"]:
+        return parse_list_models(words[2:])
     if words[:2] == ["models", "serve-scripted"]:
         made = _serve_parser().parse_args(words[2:])
         return ServeScriptedArguments(made.script, made.port)
@@ -353,8 +364,9 @@ def parse(words: Sequence[str]) -> Arguments:
         if words[1:2] in (["-h"], ["--help"]):
             _serve_parser().parse_args(["--help"])
         raise Usage(
-            "error: `engine models` has one command: serve-scripted\n\n"
-            "usage: engine models serve-scripted SCRIPT [--port N]\n"
+            "error: `engine models` has two commands: list, serve-scripted\n\n"
+            "usage: engine models list [--refresh] [--all] [--json]\n"
+            "       engine models serve-scripted SCRIPT [--port N]\n"
         )
     parser = _main_parser()
     made = parser.parse_args(words[:1])

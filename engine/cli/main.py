@@ -11,6 +11,8 @@ from engine.cli.arguments import (
     DoctorArguments,
     ExecArguments,
     ExecPolicyCheckArguments,
+    ListModelsArguments,
+    LoginArguments,
     SandboxArguments,
     ServeScriptedArguments,
     ThreadsArguments,
@@ -39,6 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from engine.cli.serve_scripted import serve_scripted
 
             return serve_scripted(arguments)
+        case LoginArguments():
+            from engine.cli.login import run_login
+
+            return run_login(arguments)
+        case ListModelsArguments():
+            from engine.cli.login import list_models
+
+            return list_models(arguments)
         case ThreadsArguments():
             from engine.cli.threads import run_threads
 
