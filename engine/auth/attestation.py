@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
+import msgspec
 import trio
 
 __all__ = ["ATTESTATION_HEADER", "AskClient", "AttestationProvider", "RequestCancelled", "client_attestation"]
@@ -56,4 +56,4 @@ async def client_attestation(ask: AskClient | None, thread_id: str, *, limit: fl
     header: dict[str, object] = {"v": 1, "s": status}
     if status == OK:
         header["t"] = token
-    return json.dumps(header, separators=(",", ":"))
+    return msgspec.json.encode(header).decode()
