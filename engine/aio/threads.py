@@ -11,7 +11,10 @@ from engine.aio.host import Host
 
 if TYPE_CHECKING:
     from engine import (
+        ItemPage,
+        ListItems,
         ListThreads,
+        ListTurns,
         MetadataPatch,
         SpawnEdge,
         StoredHistory,
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
         ThreadId,
         ThreadPage,
         ThreadQuery,
+        TurnPage,
     )
     from engine.protocol.wire import JsonObject
     from engine.thread_store.interface import IndexProgress
@@ -53,6 +57,14 @@ class Threads:
     async def history(self, thread: ThreadId | str | PathLike[str]) -> StoredHistory:
         """Everything that is stored of a thread, by id or by the path of its rollout."""
         return await self._host.call(self._inner.history, thread)
+
+    async def turns(self, thread: ThreadId | str, query: ListTurns | None = None) -> TurnPage:
+        """A page of the turns of a thread, the last ones first by default."""
+        return await self._host.call(self._inner.turns, thread, query)
+
+    async def items(self, thread: ThreadId | str, query: ListItems | None = None) -> ItemPage:
+        """A page of the items of a thread across its turns, the first ones first by default."""
+        return await self._host.call(self._inner.items, thread, query)
 
     async def rename(self, thread: ThreadId | str, name: str) -> None:
         """Gives a thread a name."""

@@ -230,10 +230,11 @@ class Appender:
             self._queued += -writer.queued if failed else writer.queued
         if outcome.sync_failed and writer.unsynced is None:
             writer.unsynced = outcome.error
+        made = outcome.exists and not writer.exists
         writer.exists = outcome.exists
         writer.error = error
         if writer.unsynced is None:
-            writer.stored(outcome.written)
+            writer.stored(outcome.written, made=made)
         grown = outcome.seen > writer.acknowledged
         writer.acknowledged = outcome.seen
         try:

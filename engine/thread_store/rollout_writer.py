@@ -240,10 +240,10 @@ class RolloutWriter:
         if self._notice is not None:
             self._notice(text)
 
-    def stored(self, written: int) -> None:
-        """Items up to this number are in the file."""
+    def stored(self, written: int, *, made: bool = False) -> None:
+        """Items up to this number are in the file, which may have been `made` just now."""
         grown, self.written = written > self.written, written
-        if grown and self._watcher is not None:
+        if (grown or made) and self._watcher is not None:
             self._watcher.stored()
 
     def over(self) -> None:

@@ -348,6 +348,15 @@ async def test_every_write_is_told_to_the_index(tmp_path: Path) -> None:
         assert database.execute("SELECT thread_id, preview FROM threads").fetchall() == [(live.thread_id, "hello")]
 
 
+async def test_a_file_without_items_is_told_to_the_index_too(tmp_path: Path) -> None:
+    async with open_local_store(tmp_path) as store:
+        live = store.create(create())
+        await live.persist()
+        assert store.index is not None
+        assert await store.index.thread(live.thread_id) is not None
+        await live.shutdown()
+
+
 async def test_a_start_that_never_was_leaves_no_index(tmp_path: Path) -> None:
     async with open_local_store(tmp_path) as store:
         live = store.create(create())

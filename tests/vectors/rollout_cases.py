@@ -37,6 +37,8 @@ from engine.rollout.names import parse_rollout_name, rollout_path
 from engine.rollout.policy import PersistenceMode, is_persisted
 from engine.rollout.reconstruction import Reconstruction, reconstruct
 from engine.thread_store.appender import open_appender
+from engine.thread_store.index import ThreadIndex
+from engine.thread_store.index_rows import read_thread
 from engine.thread_store.interface import CreateThread, ResumeThread
 from engine.thread_store.live_thread import LiveThread
 from engine.thread_store.local import LocalThreadStore
@@ -195,13 +197,14 @@ def _parse_name(name: str) -> object:
 
 
 async def _live_thread(given: JsonObject, home: Path) -> object:
-    """Does the calls on one thread. As long as there is no index, a database row means: the store finds the thread."""
+    """Does the calls on one thread. The row is that of the index, which must agree with what the files say."""
     mode: PersistenceMode = "extended" if given["mode"] == "extended" else "limited"
     thread_id = ThreadId("01900000-0000-7000-8000-000000000001")
     results: list[str] = []
     live: LiveThread | None = None
     async with open_appender() as appender:
-        store = LocalThreadStore(home, appender)
+        index = ThreadIndex(home)
+        store = LocalThreadStore(home, appender, index=index)
         for call in _list(given["calls"]):
             name, *arguments = _list(call)
             try:
@@ -222,12 +225,15 @@ async def _live_thread(given: JsonObject, home: Path) -> object:
                 results.append("ok")
         live_at_end = bool(store.live_threads())
         found = await store.find_thread(thread_id)
+        row = await index.run(lambda connection: read_thread(connection, thread_id=thread_id))
+        assert (row is None) == (found is None)
+        await store.aclose()
     files = sorted(home.rglob("*.jsonl"))
     return {
         "results": results,
         "file_exists": bool(files),
         "lines": [_line_kind(line) for path in files for line in path.read_bytes().splitlines()],
-        "database_row": found is not None,
+        "database_row": row is not None,
         "live_at_end": live_at_end,
     }
 
