@@ -158,25 +158,18 @@ def test_no_descriptor_is_left(work: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-_NAMES = st.sampled_from(["a", "b", "link", ".git", "file", "..", "outside"])
-_PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
 _TARGETS = st.sampled_from(
-    [
-        "a",
-        "b",
-        ".",
-        "..",
-        ".git",
-        "../outside",
-        "../outside/file",
-        "../outside/new",
-        "link",
-        "a/link",
-        "../work/.git/new",
-    ]
+    ["../outside", "../outside/file", "../outside/new", ".git", ".git/new", ".git/config", "..", "a", "b", "a/file"]
 )
-_LAYOUT = st.lists(st.tuples(st.sampled_from(["folder", "file", "link"]), _PATHS, _TARGETS), max_size=8)
-_ATTEMPTS = st.lists(st.tuples(st.sampled_from(["write", "parents", "remove"]), _PATHS), min_size=1, max_size=6)
+_NAMES = st.sampled_from(["a", "b"])
+_LINK = st.tuples(st.just("link"), _NAMES, _TARGETS)
+_OTHER = st.tuples(st.sampled_from(["folder", "file", "link"]), st.sampled_from(["a", "b", "a/b", "a/file"]), _TARGETS)
+_LAYOUT = st.tuples(_LINK, st.lists(_OTHER, max_size=3)).flatmap(lambda made: st.permutations([made[0], *made[1]]))
+_BELOW = st.sampled_from(
+    ["", "/file", "/new", "/b", "/new/new", "/outside/file", "/work/.git/config", "/../outside/new"]
+)
+_PATHS = st.tuples(_NAMES, _BELOW).map("".join)
+_ATTEMPTS = st.lists(st.tuples(st.sampled_from(["write", "parents", "remove"]), _PATHS), min_size=2, max_size=8)
 
 
 def _lay_out(work: Path, kind: str, name: str, target: str) -> None:
@@ -212,6 +205,7 @@ def test_no_links_whatsoever_lead_out(
     (work / ".git").mkdir(parents=True)
     (base / "outside").mkdir()
     (base / "outside" / "file").write_text("theirs")
+    (work / ".git" / "config").write_text("kept")
     for kind, name, target in layout:
         _lay_out(work, kind, name, target)
     files = guarded(work)
