@@ -349,3 +349,20 @@ def test_wrong_words(cli: Cli) -> None:
     assert (done.code, done.stdout) == (2, "")
     assert "--full-auto" in done.stderr
     assert cli.run("exec", "--help").code == 0
+
+
+def test_a_compaction_on_the_way(cli: Cli) -> None:
+    script = cli.script(
+        '[[responses]]\nwhen = { user_text = "handover note" }\ntext = "the note"\n'
+        '[[responses]]\nwhen = { step = 1 }\nsteps = [{ shell = "echo out" }]\nusage = { input = 9000 }\n'
+        '[[responses]]\ntext = "the answer"\nusage = { input = 100 }\n'
+    )
+    limits = ("-c", "model_context_window=20000", "-c", "model_auto_compact_token_limit=8000")
+    people = cli.exec(*limits, *script, "go")
+    assert (people.code, people.stdout) == (0, "the answer\n")
+    assert "context compacted" in people.stderr
+    programs = cli.exec("--json", *limits, *script, "go")
+    assert (programs.code, programs.lines[-1]["type"]) == (0, "turn.completed")
+    items = [line["item"] for line in programs.lines if line["type"] == "item.completed"]
+    assert [item["type"] for item in items] == ["command_execution", "error", "agent_message"]
+    assert items[1]["message"].startswith("Heads up: Long threads")
