@@ -244,6 +244,7 @@ def test_export(cli: Cli, talk: str, tmp_path: Path) -> None:
     assert "failed to write" in done.stderr
 
 
+@pytest.mark.damages_home
 def test_damaged_lines_are_left_out_of_a_transcript_and_told(cli: Cli, talk: str) -> None:
     path = file_of(cli, talk)
     path.write_bytes(path.read_bytes() + b"nonsense\n")
@@ -334,6 +335,7 @@ def test_everything_is_repaired_at_once(cli: Cli, talk: str) -> None:
     assert [line[:36] for line in cli.run("threads", "list").stdout.splitlines()] == [talk]
 
 
+@pytest.mark.damages_home
 def test_what_can_not_be_repaired_is_told(cli: Cli) -> None:
     path = cli.home / "sessions/2025/01/02" / f"rollout-2025-01-02T03-04-05-{ThreadId(new_thread_id())}.jsonl"
     path.mkdir(parents=True)

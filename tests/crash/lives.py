@@ -1,4 +1,4 @@
-"""What an engine does until it is killed: starts, turns, forks, archiving. What it was told is done, it tells on.
+"""What an engine does until it is killed: starts, turns, forks, compactions, archiving. What is done, it tells on.
 
 Each life runs in a process of its own, forked by `forking`. A line it tells is an acknowledgement: what it says must be
 on the disk, whatever happens next.
@@ -15,8 +15,9 @@ from pathlib import Path
 import trio
 
 import engine
-from engine.models.scripts import When, reply, response, script, shell
+from engine.models.scripts import When, reply, response, say, script, shell
 from engine.protocol.events import AgentMessage, TaskComplete
+from engine.session.compaction.texts import SUMMARIZE
 from engine.thread_store.interface import ListThreads
 
 __all__ = ["LIVES", "Tell", "live"]
@@ -27,9 +28,14 @@ COMMAND = "sleep 1000 >/dev/null 2>&1 & echo out"  # leaves a process behind, un
 
 
 def model() -> engine.ScriptedModel:
-    """Every turn runs a command, then answers."""
+    """Every turn runs a command, then answers; a compaction gets its note."""
     return engine.ScriptedModel(
-        script(response(shell(COMMAND), when=When(step=1), repeat=None), reply("answer", repeat=None), usage=None)
+        script(
+            response(say("the note"), when=When(user_text=SUMMARIZE), repeat=None),
+            response(shell(COMMAND), when=When(user_text="question", step=1), repeat=None),
+            reply("answer", repeat=None),
+            usage=None,
+        )
     )
 
 
@@ -55,17 +61,20 @@ class _Life:
             if self.chance.random() < 0.5:
                 await session.aclose()
 
+    async def compact(self, host: engine.Engine) -> None:
+        """Compacts a thread after each turn, as soon as that is told."""
+        session = await host.start_session(self.settings())
+        for number in range(1000):
+            turn = await session.start_turn(f"question {number}")
+            await turn.result()
+            self.tell(f"complete {session.thread_id} {turn.id} {number}")
+            await session.compact()
+            self.tell(f"compacted {session.thread_id} {number + 1}")
+
     async def turn(self, host: engine.Engine) -> None:
         """Runs turns in a thread: a new one, or one that an earlier life has left. An event was stored before it was
         delivered."""
-        known = await self.threads(host)
-        if known and self.chance.random() < 0.7:
-            try:
-                session = await host.resume_session(self.chance.choice(known))
-            except engine.EngineError:
-                session = await host.start_session(self.settings())  # another life has it
-        else:
-            session = await host.start_session(self.settings())
+        session = await self.some_thread(host)
         for number in range(1000):
             async with session.turn(f"question {number}") as turn:
                 async for event in turn:
@@ -76,6 +85,15 @@ class _Life:
                             self.tell(f"complete {session.thread_id} {turn.id} {number}")
                         case _:
                             pass
+
+    async def some_thread(self, host: engine.Engine) -> engine.Session:
+        known = await self.threads(host)
+        if known and self.chance.random() < 0.7:
+            try:
+                return await host.resume_session(self.chance.choice(known))
+            except engine.EngineError:
+                pass  # another life has it
+        return await host.start_session(self.settings())
 
     async def fork(self, host: engine.Engine) -> None:
         """Copies threads, with and without running the copy."""
@@ -119,7 +137,7 @@ class _Life:
             await getattr(self, kind)(host)
 
 
-LIVES = ("start", "turn", "fork", "archive", "list")
+LIVES = ("start", "turn", "fork", "archive", "compact", "list")
 
 
 def live(home: str, kind: str, seed: str, tell: Tell) -> None:

@@ -21,8 +21,12 @@ import pytest
 from engine.errors import ThreadNotFound
 from engine.protocol.events import AgentMessage, TaskComplete, TaskStarted, UserMessage
 from engine.protocol.ids import ThreadId
-from engine.protocol.rollout_items import EventLine, ResponseLine
+from engine.protocol.items import Message, message_text
+from engine.protocol.rollout_items import Compacted, EventLine, ResponseLine
+from engine.protocol.settings import TruncationPolicy
+from engine.rollout.reconstruction import reconstruct
 from engine.runtime import open_engine
+from engine.session.compaction.texts import summary_text
 from engine.thread_store.interface import ListThreads, StoredHistory
 from engine.thread_store.threads import Threads
 from engine.thread_store.verifying import HomeReport, verify_home
@@ -30,9 +34,17 @@ from tests.crash.lives import LIVES, model
 from tests.thread_store.stories import create, said, telling
 
 ROOT = Path(__file__).parents[2]
+SUMMARY = summary_text("the note")
 SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
 SEEDS = 200 if SOAK else 10
-TOGETHER = (("turn", "archive"), ("fork", "turn"), ("start", "list"), ("turn", "list"), ("archive", "fork"))
+TOGETHER = (
+    ("turn", "archive"),
+    ("fork", "turn"),
+    ("start", "list"),
+    ("turn", "list"),
+    ("archive", "fork"),
+    ("compact", "fork"),
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -84,6 +96,7 @@ class Promised:
     complete: dict[ThreadId, dict[str, int]] = attrs.field(factory=dict)
     answered: dict[ThreadId, set[str]] = attrs.field(factory=dict)
     copies: dict[ThreadId, ThreadId] = attrs.field(factory=dict)
+    compacted: dict[ThreadId, int] = attrs.field(factory=dict)
     acknowledged: int = 0
 
     def take(self, line: str) -> None:
@@ -99,6 +112,8 @@ class Promised:
             case "forked":
                 self.threads.add(ThreadId(words[0]))
                 self.copies[ThreadId(words[0])] = ThreadId(words[1])
+            case "compacted":
+                self.compacted[ThreadId(words[0])] = int(words[1])
             case "listed":
                 pass
             case _:
@@ -115,7 +130,7 @@ async def test_nothing_acknowledged_is_lost(forks: Forks, tmp_path: Path, seed: 
     promised = Promised()
     await _furnish(home, promised)
     for number in range(5):
-        kinds = [LIVES[(seed + number) % 4]] if number < 3 else list(chance.choice(TOGETHER))
+        kinds = [LIVES[(seed + number) % 5]] if number < 3 else list(chance.choice(TOGETHER))
         lives = [_a_life(kind, f"{seed}-{number}-{kind}", chance) for kind in kinds]
         for told in forks.kill(home, lives):
             for line in told:
@@ -157,6 +172,7 @@ async def _check_threads(home: Path, promised: Promised) -> None:
         for thread in promised.known():
             history = await _history(host.threads, thread)
             _check_turns(history, promised.complete.get(thread, {}), promised.answered.get(thread, set()))
+            _check_compactions(history, promised.compacted.get(thread, 0), promised.complete.get(thread, {}))
             if (source := promised.copies.get(thread)) is not None:
                 assert history.meta.forked_from_id == source
 
@@ -192,6 +208,16 @@ def _check_turns(history: StoredHistory, complete: dict[str, int], answered: set
     assert answered <= answers
     assert len(ended) == len(set(ended))
     assert complete.keys() <= set(ended)
+
+
+def _check_compactions(history: StoredHistory, compacted: int, complete: dict[str, int]) -> None:
+    """All that were acknowledged are there, and one that was cut off has taken nothing away."""
+    assert sum(isinstance(item, Compacted) for item in history.items) >= compacted
+    if compacted:
+        left = reconstruct(history.items, TruncationPolicy("bytes", 10_000)).history
+        said = {message_text(item) for item in left if isinstance(item, Message)}
+        assert {f"question {number}" for number in complete.values()} <= said
+        assert SUMMARY in said
 
 
 async def _go_on(home: Path) -> None:
