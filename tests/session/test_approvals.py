@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 
 import engine
 from engine.models.scripts import CallFunction, call, custom, reply, response
@@ -37,6 +38,7 @@ class Host:
                 self.given_up += 1
                 raise
         assert self.answer is not None
+        await trio.testing.wait_all_tasks_blocked()  # so that whoever else wants to ask has come as far
         return self.answer(request)
 
 
