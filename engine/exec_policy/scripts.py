@@ -144,6 +144,8 @@ _LITERALS = frozenset({"word", "number", "string", "raw_string", "concatenation"
 _SEPARATORS = frozenset({"&&", "||", ";", "|"})
 _BLANKS = re.compile(rb"(?:[ \t\n]|\\\n)*")
 _CONTINUED = b"\\\n"
+# The grammar takes a newline before a backslash for part of a word: in `ls \n\rm x` it sees one command.
+_BLANK_IN_WORD = re.compile(r"\s")
 
 
 def _plain(program: Node, source: bytes) -> tuple[tuple[Word, ...], ...] | None:
@@ -187,6 +189,8 @@ def _word(node: Node) -> Word | None:
     text = node_text(node)
     match node.type:
         case "word" | "number":
+            if _BLANK_IN_WORD.search(re.sub(r"\\.", "", text, flags=re.DOTALL)):
+                return None
             braces = re.search(r"(?<!\\)(?:\\\\)*\{", text) is not None
             return Word(text, re.sub(r"\\(.)", _unescaped, text, flags=re.DOTALL), braces)
         case "raw_string":
@@ -287,19 +291,28 @@ def _all_commands(program: Node) -> Iterator[Command]:
         node = todo.pop()
         parts = node.children
         if node.type == "command":
-            yield tuple(_literal_words(node))
+            yield from map(tuple, _literal_commands(node))
         elif node.type == "redirected_statement" and parts[0].type == "command":
-            yield (*_literal_words(parts[0]), *_behind_redirections(node))
+            *first, last = _literal_commands(parts[0])
+            yield from map(tuple, first)
+            yield (*last, *_behind_redirections(node))
             parts = [*parts[0].children, *parts[1:]]
         todo += reversed(parts)
 
 
-def _literal_words(command: Node) -> Iterator[str]:
+def _literal_commands(command: Node) -> list[list[str]]:
+    """The words of what the grammar takes for one command; several where a word begins with a newline."""
+    commands: list[list[str]] = [[]]
     for node in command.children:
         if node.type == "command_name":
-            yield from map(_literal, node.children)
+            commands[-1] += map(_literal, node.children)
         elif node.type in _LITERALS or node.type in ("ansi_c_string", "translated_string") or _expands(node):
-            yield _literal(node)
+            literal = _literal(node)
+            if node_text(node).startswith("\n"):
+                commands.append([])
+                literal = literal.lstrip()
+            commands[-1].append(literal)
+    return commands
 
 
 def _behind_redirections(statement: Node) -> Iterator[str]:

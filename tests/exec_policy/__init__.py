@@ -1,0 +1,1 @@
+"""Rules for commands, and what is known of commands without rules."""

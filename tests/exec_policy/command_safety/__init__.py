@@ -1,0 +1,1 @@
+"""Harmless and destructive commands."""
