@@ -168,6 +168,8 @@ class Appender:
                 going_on = False
             outcomes = self._batches.run([job for job in jobs if job is not None])
             outcomes += self._batches.retry(now=not going_on)
+            if not going_on:
+                outcomes += self._batches.give_up()
             if self.durability == "fsync":
                 self._written.put(outcomes)
             else:
@@ -265,6 +267,7 @@ class InlineAppender(Appender):
     async def aclose(self, grace: float = 10.0) -> None:
         """Gives back the handles."""
         self._closed = True
+        self._acknowledge(self._batches.give_up())
         self._batches.close_handles()
 
 

@@ -139,6 +139,18 @@ class BatchWriter:
         times = [trouble.again for trouble in self._trouble.values() if not trouble.lost]
         return max(0.0, min(times) - self._clock()) if times else None
 
+    def give_up(self) -> list[Outcome]:
+        """The end: whoever still waits for what can't be written is told so, instead of waiting for ever."""
+        found: list[Outcome] = []
+        for writer in self._trouble:
+            file = writer.file(self._files)
+            if file.barriers or file.answered != file.seen:
+                barriers, file.barriers = file.barriers, []
+                file.answered = file.seen
+                error = StoreError(f"failed to write {writer.path}: it could not be written before the end")
+                found.append(self._outcome(file, barriers, file.seen, error))
+        return found
+
     def close_handles(self) -> None:
         """Gives back every handle, but for those that alone lead to what was written."""
         for file in list(self._open):

@@ -224,11 +224,15 @@ class RolloutWriter:
         lines, number = b"", 0  # what is left comes after it
         if self._memory is not None:
             going_on = self.ordinal
-            self.ordinal = None if going_on is None else 1  # behind the first line
-            lines = self._encoded(self._memory(), stamp)
+            try:
+                items = self._memory()
+                self.ordinal = None if going_on is None else 1  # behind the first line
+                lines = self._encoded(items, stamp)
+                number = self.submitted
+            except Exception:  # a bug elsewhere; whoever waits for the file must not wait for ever
+                log.exception("the transcript %s is lost, and so is what was in memory of it", self.path)
             if going_on is not None and self.ordinal is not None:
                 self.ordinal = max(self.ordinal, going_on)
-            number = self.submitted
         try:
             self._appender.send(Job(Verb.REWRITE, self, lines, number))
         except StoreError:

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import random
 import signal
 import threading
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from engine.errors import StoreError
 from engine.rollout.lines import encode_rollout_line
 from engine.thread_store.appender import Appender, Durability, InlineAppender, Limits, open_appender
+from engine.thread_store.batches import Patience
 from engine.thread_store.rollout_writer import RolloutWriter
 from tests.thread_store.faults import FaultyFiles, short
 from tests.thread_store.stories import meta, open_descriptors, telling, texts
@@ -405,6 +407,25 @@ async def test_an_end_that_takes_too_long_is_given_up_and_told(
     assert texts(writer.path) == ["meta", "x"]
 
 
+async def test_whoever_still_waits_at_the_end_is_told(tmp_path: Path) -> None:
+    files = FaultyFiles(opening=True)
+    appender = Appender(files=files, patience=Patience(descriptors=1000.0, glance=1000.0))
+    writer = writer_in(tmp_path, appender)
+    files.broken = errno.EMFILE
+    writer.append([telling("x")])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                with pytest.raises(StoreError, match="before the end"):
+                    await writer.flush()
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            await appender.aclose()
+    assert (writer.written, writer.acknowledged) == (0, 1)
+
+
 async def test_closing_is_not_cut_short_by_a_cancellation(tmp_path: Path) -> None:
     with trio.CancelScope() as scope:
         async with open_appender() as appender:
@@ -533,3 +554,56 @@ def test_faults_keep_the_order_and_never_duplicate(
         assert set((folder / "a.jsonl.torn").read_bytes().splitlines()) == {before}
     else:
         assert texts(path) == ["meta", *told]
+
+
+# --- hand-overs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durability", ["os", "fsync"])
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_wait_is_ever_forgotten(tmp_path: Path, durability: Durability, seed: int) -> None:
+    """Writers, barriers and the end in any order, with faults in between: everybody is answered."""
+    chance = random.Random(seed)
+    files = FaultyFiles(opening=True)
+    appender = Appender(
+        files=files,
+        durability=durability,
+        open_files=3,
+        patience=Patience(first=0.001, longest=0.004, descriptors=0.01),
+    )
+    answered = 0
+
+    async def live(number: int) -> None:
+        nonlocal answered
+        writer = writer_in(tmp_path, appender, f"{seed} {number}")
+        writer.on_lost(lambda: [telling(str(item)) for item in range(writer.submitted)])
+        for _ in range(20):
+            with trio.move_on_after(chance.choice([0, 0.001, 1000])):
+                try:
+                    writer.append([telling(str(writer.submitted))])
+                    match chance.randrange(7):
+                        case 0:
+                            files.script.extend(
+                                chance.choices([errno.EIO, errno.EMFILE, errno.ENOSPC, short(3), 0], k=3)
+                            )
+                        case 1 if writer.exists:
+                            os.truncate(writer.path, 10)
+                        case 2:
+                            await writer.persist()
+                        case 3:
+                            await writer.room()
+                        case _:
+                            await writer.flush()
+                except (StoreError, OSError):
+                    pass
+            answered += 1
+        await writer.drop()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            for number in range(12):
+                nursery.start_soon(live, number)
+        await appender.aclose()
+    assert answered == 240
+    assert our_threads() == []
+    assert files.open_handles == set()

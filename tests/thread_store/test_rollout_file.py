@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -141,6 +142,23 @@ async def test_a_lost_file_is_written_anew_from_memory(tmp_path: Path, how: str)
         assert len(told.texts) == 1
     assert texts(path) == ["meta", "all up to 3", "4"]
     assert (tmp_path / "a.jsonl.replaced").exists() == (how == "cut")
+
+
+async def test_a_memory_that_fails_keeps_nobody_waiting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.jsonl"
+
+    def broken() -> list[RolloutItem]:
+        raise RuntimeError("a bug")
+
+    async with aclosing(Appender()) as appender:
+        writer = await written(appender, path, "1", "2")
+        writer.on_lost(broken)
+        os.truncate(path, 10)
+        writer.append([telling("3")])
+        with trio.fail_after(5), caplog.at_level(logging.ERROR):
+            await writer.flush()
+    assert texts(path) == ["meta", "3"]
+    assert "so is what was in memory" in caplog.text
 
 
 async def test_without_memory_the_first_line_comes_back(tmp_path: Path, appender: Appender) -> None:
