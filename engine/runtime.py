@@ -251,8 +251,7 @@ class Engine:
         server does not answer, the list is what was known before. Raises `ConfigError`, `UnknownProvider`.
         """
         config = await self._configurations.get({}, os.getcwd())
-        pool = self._services.models
-        return await pool.choices(pool.get(config, provider), refresh, hidden=hidden)
+        return await self._services.models.choices(config, refresh, provider_id=provider, hidden=hidden)
 
     async def login(self) -> Login | None:
         """Who the sessions are at OpenAI's servers, `None` without a login. Renews one that has ended.

@@ -111,7 +111,6 @@ _KEYS: Mapping[str, Callable[[object], bool]] = {
     "experimental_thread_store": lambda store: isinstance(store, dict) and store.get("type") != "local",
     "zsh_path": bool,
     "auto_review": bool,
-    "model_catalog_json": bool,
     "review_model": bool,
     "audio": bool,
     "experimental_realtime_ws_base_url": bool,

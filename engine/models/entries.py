@@ -1,4 +1,4 @@
-"""Entries of a model catalogue as servers and files tell them (config.md 8); pure.
+"""Entries of a model catalogue as servers and files tell them (config.md 8).
 
 They come from other programs, newer ones too: what is missing or of another kind gets the cautious value of a model
 nobody knows, and an entry without a name is left out.
@@ -7,13 +7,17 @@ nobody knows, and an entry without a name is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final, Literal
 
+import msgspec
+
+from engine.errors import ConfigError
 from engine.models.catalogue import BUNDLED, FALLBACK_WINDOW, OUTPUT_LIMIT, ModelInfo, ReasoningLevel
 from engine.protocol.settings import TruncationPolicy
 from engine.protocol.wire import EMPTY, JsonObject
 
-__all__ = ["applied", "model_entries", "model_entry"]
+__all__ = ["applied", "model_entries", "model_entry", "read_catalogue"]
 
 MAX_LIMIT: Final = 10**12  # no window and no limit is larger; a number like that is a mistake
 
@@ -80,6 +84,21 @@ def applied(told: tuple[ModelInfo, ...], *, chatgpt: bool) -> tuple[ModelInfo, .
     newer = {model.slug: model for model in told}
     kept = tuple(newer.pop(model.slug, model) for model in BUNDLED)
     return (*kept, *newer.values())
+
+
+def read_catalogue(path: Path) -> tuple[ModelInfo, ...]:
+    """The models of a file: `{"models": [...]}`. Blocks. Raises `ConfigError`, also where there is none in it."""
+    key = "model_catalog_json"
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except OSError as exc:
+        raise ConfigError(f"failed to read {key} path `{path}`: {exc.strerror}", key=key) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ConfigError(f"failed to parse {key} path `{path}` as JSON: {exc}", key=key) from exc
+    found = model_entries(content.get("models")) if isinstance(content, dict) else ()
+    if not found:
+        raise ConfigError(f"{key} path `{path}` must contain at least one model", key=key)
+    return found
 
 
 def _text(table: Mapping[str, object], key: str) -> str | None:

@@ -75,6 +75,7 @@ class ModelPool:
         self._auth: AuthManager | None = None
         self._opened: list[tuple[ProviderInfo, Model]] = []
         self._managers: list[tuple[Model, ModelsManager]] = []
+        self._files: dict[Path, tuple[ModelInfo, ...]] = {}
 
     @property
     def http(self) -> HttpClients:
@@ -128,11 +129,24 @@ class ModelPool:
         return made
 
     def catalogue(self, config: Config) -> tuple[ModelInfo, ...]:
-        """The models of the configured provider, as far as they are known without waiting."""
+        """The models of the configured provider, as far as they are known without waiting.
+
+        A file of the configuration's is read once. Raises `ConfigError` where that can't be used.
+        """
+        if config.model_catalog_json is not None:
+            return self._of_file(config.model_catalog_json)
         if not self._managers:
             return BUNDLED
         provider = config.model_providers.get(config.model_provider_id)
         return next((manager.catalogue for model, manager in self._managers if model.provider == provider), BUNDLED)
+
+    def _of_file(self, path: Path) -> tuple[ModelInfo, ...]:
+        found = self._files.get(path)
+        if found is None:
+            from engine.models.entries import read_catalogue
+
+            found = self._files[path] = read_catalogue(path)
+        return found
 
     def note_etag(self, provider: ProviderInfo, etag: str) -> None:
         """A response of the provider named the state of its catalogue."""
@@ -142,13 +156,18 @@ class ModelPool:
             manager.note_etag(etag)
 
     async def choices(
-        self, model: Model, refresh: RefreshStrategy = "online_if_uncached", *, hidden: bool = False
+        self,
+        config: Config,
+        refresh: RefreshStrategy = "online_if_uncached",
+        *,
+        provider_id: str | None = None,
+        hidden: bool = False,
     ) -> tuple[ModelInfo, ...]:
-        """The models of a provider for somebody to choose from, best first."""
-        manager = self.manager(model)
-        if manager is None:
+        """The models of a provider for somebody to choose from, best first. Raises as `get` and `catalogue`."""
+        manager = self.manager(self.get(config, provider_id))
+        if manager is None or config.model_catalog_json is not None:
             await trio.lowlevel.checkpoint()
-            return picker_models(hidden=hidden)
+            return picker_models(self.catalogue(config), hidden=hidden)
         catalogue = await manager.list(refresh)
         return picker_models(catalogue, chatgpt=manager.chatgpt, hidden=hidden)
 

@@ -239,7 +239,9 @@ async def _model_catalogue(start: Start) -> None:
 
 
 def _has_catalogue(start: Start) -> bool:
-    return start.services.models.keeps_catalogue(_model_of(start))
+    assert start.configuration is not None
+    static = start.configuration.config.model_catalog_json is not None
+    return not static and start.services.models.keeps_catalogue(_model_of(start))
 
 
 def _model_of(start: Start) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,14 +26,18 @@ async def tokens(previous: str | None) -> engine.ExternalLogin:
 
 
 @asynccontextmanager
-async def served(lab: Lab, *answers: Any, **arguments: Any) -> AsyncIterator[tuple[engine.Engine, ScriptServer]]:
+async def served(
+    lab: Lab, *answers: Any, model_catalog_json: str | None = None, **arguments: Any
+) -> AsyncIterator[tuple[engine.Engine, ScriptServer]]:
     """An engine with a provider that takes OpenAI's login."""
     lab.model = ScriptedModel(script(*answers))
     async with trio.open_nursery() as nursery:
         server: ScriptServer = await nursery.start(serve_script, lab.model)
         server.models, server.models_etag = [TOLD], "e1"
         table = {"name": "OpenAI", "base_url": server.url, "requires_openai_auth": True, "request_max_retries": 0}
-        config = {"model_provider": "mine", "model_providers.mine": table}
+        config: dict[str, object] = {"model_provider": "mine", "model_providers.mine": table}
+        if model_catalog_json is not None:
+            config["model_catalog_json"] = model_catalog_json
         async with engine.open_engine(home=lab.home, config=config, **arguments) as opened:
             yield opened, server
         server.stop()
@@ -140,3 +145,34 @@ async def test_a_login_that_configuration_forbids(tmp_path: Path) -> None:
             await opened.login()
         with pytest.raises(engine.InvalidRequest, match="API key login is disabled"):
             await opened.log_in("k")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"models": []}', "must contain at least one model"),
+        ("[]", "must contain at least one model"),
+        ("{", "failed to parse model_catalog_json path"),
+        (None, "failed to read model_catalog_json path"),
+    ],
+)
+async def test_a_catalogue_of_ones_own_that_is_none(lab: Lab, text: str | None, said: str) -> None:
+    path = lab.home / "models.json"
+    if text is not None:
+        path.write_text(text)
+    config = {"model_catalog_json": str(path)}
+    async with engine.open_engine(home=lab.home, config=config, model=ScriptedModel(["a"])) as opened:
+        with pytest.raises(engine.SessionStartError) as caught:
+            await opened.start_session(lab.settings())
+    assert (caught.value.stage, said in str(caught.value.cause)) == ("model", True)
+
+
+async def test_a_catalogue_of_ones_own_is_never_refreshed(lab: Lab) -> None:
+    path = lab.home / "models.json"
+    path.write_text(json.dumps({"models": [{**TOLD, "slug": "own"}]}))
+    async with served(lab, "a", auth=tokens, model_catalog_json=str(path)) as (opened, server):
+        async with opened.session(lab.settings(model=None)) as session:
+            await session.run("x")
+        assert lab.model.requests[0].body["model"] == "own"
+        assert [model.slug for model in await opened.models("online")] == ["own"]
+        assert server.listed == []
