@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from engine.execution.sandbox.capability import Capability
 from engine.permissions.profiles import materialize_profile, workspace_write
 from engine.permissions.view import DiskView
 from engine.protocol.events import ExecApprovalRequest, ExecCommandBegin, ExecCommandEnd, Warning
@@ -385,6 +386,27 @@ async def test_a_command_hears_of_the_network_policy_with_and_without_a_sandbox(
     assert len(bench.approvals.asked) == 1
     bench.turn(profile=DisabledProfile())
     assert "\n1\n" not in await run(bench, "echo; echo $CODEX_SANDBOX_NETWORK_DISABLED")
+
+
+@pytest.mark.parametrize("policy", ["on-request", "on-failure", "untrusted", "never"])
+@pytest.mark.parametrize("tool", [EXEC, SHELL])
+async def test_where_nothing_can_enforce_the_policy_nothing_runs(
+    bench: Bench, outside: Path, policy: str, tool: ExecCommand | ShellCommand
+) -> None:
+    turn(bench, policy)
+    found = await bench.context.sandbox.capability()
+    bench.context.sandbox._capability = Capability(found.system, found.machine)
+    bench.approvals.decision = "approved"
+    arguments = {"cmd": "touch here", "command": "touch here", "login": False}
+    del arguments["command" if tool is EXEC else "cmd"]
+    refused = await bench.call(tool, arguments)
+    assert not refused.success
+    assert "bubblewrap is not installed" in text_of(refused)
+    assert not (bench.cwd / "here").exists()
+    assert len(bench.approvals.asked) == (1 if policy == "untrusted" else 0)  # no retry without a sandbox is offered
+    if policy == "on-request":
+        assert (await bench.call(tool, {**arguments, "sandbox_permissions": "require_escalated"})).success
+        assert (bench.cwd / "here").exists()
 
 
 async def test_an_interrupt_while_the_retry_is_asked_about_ends_the_command(bench: Bench, outside: Path) -> None:
