@@ -314,6 +314,16 @@ async def test_granted_permissions_hold_for_the_turn_or_the_session(bench: Bench
     assert "at least one permission" in text_of(await bench.call(request, {"permissions": {}}))
 
 
+@pytest.mark.parametrize("asks", [True, False])
+async def test_granular_says_whether_permissions_can_be_asked_for(bench: Bench, outside: Path, asks: bool) -> None:
+    turn(bench, GranularApproval(True, True, True, request_permissions=asks))
+    bench.approvals.decision = "approved"
+    wanted = {"permissions": {"file_system": {"write": [str(outside)]}}}
+    answer = json.loads(text_of(await bench.call(RequestPermissions(), wanted)))
+    assert (answer["permissions"]["file_system"] is not None) is asks
+    assert len(bench.approvals.asked) == len(bench.events) == int(asks)
+
+
 async def test_nobody_is_granted_more_than_was_asked_for(bench: Bench, outside: Path) -> None:
     turn(bench)
     whole = AdditionalPermissionProfile(
