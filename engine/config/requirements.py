@@ -53,7 +53,6 @@ _NOT_YET = (
     "mcp_servers",
     "plugins",
     "apps",
-    "rules",
     "experimental_network",
     "guardian_policy_config",
 )
@@ -64,7 +63,8 @@ class Requirements:
     """What may be chosen. None allows everything; the first of a list is what stands in for a refused value.
 
     `residency` is where requests must be processed. `features` are pinned. `sources` says per field who requires it,
-    where that is not `source`. `notices` are about the requirements themselves.
+    where that is not `source`. `rules` is the table of rules for commands as it is written (`engine.exec_policy` reads
+    it), None without one. `notices` are about the requirements themselves.
     """
 
     approval_policies: tuple[ApprovalPolicy, ...] | None = None
@@ -73,6 +73,7 @@ class Requirements:
     permissions: PermissionRequirements = PermissionRequirements()
     residency: str | None = None
     features: Mapping[str, bool] = attrs.field(factory=dict)
+    rules: object = None
     source: str = "<unspecified>"
     sources: Mapping[str, str] = attrs.field(factory=dict)
     notices: tuple[str, ...] = ()
@@ -211,6 +212,7 @@ def parse_requirements(file: TomlFile, home: str | None, hostname: Callable[[], 
         ),
         residency=reading.choice("enforce_residency", ("us",)),
         features=features,
+        rules=table.get("rules"),
         source=file.path,
         notices=notices,
         not_enforced=tuple(key for key in _NOT_YET if table.get(key)),

@@ -69,7 +69,6 @@ _FEATURES = frozenset(
         "realtime_conversation",
         "remote_plugin",
         "runtime_metrics",
-        "shell_zsh_fork",
         "skill_env_var_dependency_prompt",
         "skill_mcp_dependency_install",
         "tool_call_mcp_elicitation",

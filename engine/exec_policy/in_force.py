@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from engine.exec_policy.amendments import append_prefix_rule, default_rules_file
-from engine.exec_policy.errors import AmendmentError
+from engine.exec_policy.errors import AmendmentError, RulesError
 from engine.exec_policy.loading import FOLDER, LoadedRules, load_folders
 from engine.exec_policy.policy import Policy
 from engine.exec_policy.rules import PrefixRule
 from engine.records import define
+
+if TYPE_CHECKING:
+    from engine.config.model import Config
 
 __all__ = ["RulesInForce"]
 
@@ -34,6 +38,20 @@ class RulesInForce:
     _told: set[str] = attrs.field(factory=set, init=False)
     _policy: Policy | None = attrs.field(default=None, init=False)
     _lock: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+
+    @classmethod
+    def of(cls, config: Config) -> RulesInForce:
+        """The rules that a configuration brings. Raises `RulesError` for required ones that can't be used."""
+        required: Sequence[PrefixRule] = ()
+        if config.requirements.rules is not None:
+            from engine.exec_policy.requirements import requirement_rules
+
+            source = config.requirements.source_of("rules")
+            try:
+                required = requirement_rules(config.requirements.rules)
+            except RulesError as exc:
+                raise RulesError(f"invalid rules in requirements (set by {source}): {exc.message}") from exc
+        return cls(str(config.home), config.rule_folders, required)
 
     async def policy(self, warn: Callable[[str], None]) -> Policy:
         """The rules as they are now; `warn` is told once of each file that is not in force.

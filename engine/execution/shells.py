@@ -9,10 +9,12 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import PurePath
+from typing import NoReturn
 
+from engine.errors import ConfigError
 from engine.records import frozen
 
-__all__ = ["Shell", "ShellKind", "discover_shell", "shell_argv", "shell_for"]
+__all__ = ["Shell", "ShellKind", "discover_shell", "refuse_zsh_fork", "shell_argv", "shell_for"]
 
 
 class ShellKind(StrEnum):
@@ -80,6 +82,25 @@ def shell_argv(shell: Shell, script: str, *, login: bool) -> list[str]:
     if shell.kind is ShellKind.POWERSHELL:
         return [shell.path, *(() if login else ("-NoProfile",)), "-Command", script]
     return [shell.path, "-lc" if login else "-c", script]
+
+
+def refuse_zsh_fork(zsh_path: str | os.PathLike[str] | None) -> NoReturn:
+    """Raises `ConfigError`: for what the feature `shell_zsh_fork` lacks, else because there is no such thing here.
+
+    With it, one zsh would run all commands by forking; here each command has a shell of its own.
+    """
+    if zsh_path is None:
+        raise ConfigError(
+            "zsh fork feature enabled, but `zsh_path` is not configured; set `zsh_path` in config.toml", key="zsh_path"
+        )
+    if not (os.path.isfile(zsh_path) and os.access(zsh_path, os.X_OK)):
+        problem = f"zsh fork feature enabled, but zsh_path `{os.fspath(zsh_path)}` is not usable"
+        raise ConfigError(f"{problem}; set `zsh_path` to a valid zsh executable", key="zsh_path")
+    raise ConfigError(
+        "this engine has no zsh fork backend: every command gets a shell of its own; switch "
+        "`features.shell_zsh_fork` off (a zsh that is your login shell is used all the same)",
+        key="features.shell_zsh_fork",
+    )
 
 
 @functools.cache

@@ -124,7 +124,7 @@ class SessionCore:
 
     def __attrs_post_init__(self) -> None:
         config = self.configuration.config
-        self.approvals = SessionApprovals(RulesInForce(str(config.home), config.rule_folders))
+        self.approvals = SessionApprovals(RulesInForce.of(config))
         self._send, self._receive = trio.open_memory_channel[Submission](QUEUE_SIZE)
 
     # --- from outside --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import time
 from engine import __version__
 from engine.errors import ThreadNotFound
 from engine.execution.git_info import read_git_info
+from engine.execution.shells import refuse_zsh_fork
 from engine.models.base import Model
 from engine.models.catalogue import find_model
 from engine.models.identity import originator
@@ -102,7 +103,10 @@ async def _model(start: Start) -> None:
 
 
 async def _shell(start: Start) -> None:
-    """The user's shell; discovered once per process."""
+    """The user's shell; discovered once per process. The fork backend of zsh is refused."""
+    assert start.config is not None
+    if start.config.features.get("shell_zsh_fork", False):
+        refuse_zsh_fork(start.config.zsh_path)
     start.services.shell()
 
 
@@ -264,7 +268,7 @@ def _has_prewarm(start: Start) -> bool:
 GRAPH: tuple[Step, ...] = (
     Step("stored_thread", _stored_thread),
     Step("configuration", _configuration, needs=("stored_thread",), budget_ms=0.2),
-    Step("shell", _shell),
+    Step("shell", _shell, needs=("configuration",)),
     Step("model", _model, needs=("configuration",)),
     Step("thread_persistence", _thread_persistence, needs=("model",), budget_ms=0.2),
     Step("session", _session, needs=("thread_persistence", "shell"), budget_ms=0.2),

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from engine.errors import ConfigError
 from engine.execution import shells
-from engine.execution.shells import Shell, ShellKind, choose_shell, discover_shell, shell_argv, shell_for, shell_kind
+from engine.execution.shells import (
+    Shell,
+    ShellKind,
+    choose_shell,
+    discover_shell,
+    refuse_zsh_fork,
+    shell_argv,
+    shell_for,
+    shell_kind,
+)
 
 
 @pytest.fixture
@@ -82,3 +93,24 @@ def test_discovery_finds_a_shell_that_is_there() -> None:
     assert Path(found.path).is_file()
     assert found.name == found.kind.value
     assert discover_shell() is found
+
+
+@pytest.mark.parametrize(
+    ("zsh_path", "text"),
+    [
+        (None, "zsh fork feature enabled, but `zsh_path` is not configured; set `zsh_path` in config.toml"),
+        ("missing", "is not usable; set `zsh_path` to a valid zsh executable"),
+        ("folder", "is not usable; set `zsh_path` to a valid zsh executable"),
+        ("plain", "is not usable; set `zsh_path` to a valid zsh executable"),
+        ("zsh", "this engine has no zsh fork backend"),
+    ],
+)
+def test_the_fork_backend_of_zsh_is_refused_for_what_it_lacks(tmp_path: Path, zsh_path: str | None, text: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "plain").write_text("")
+    (tmp_path / "zsh").write_text("")
+    (tmp_path / "zsh").chmod(0o755)
+    with pytest.raises(ConfigError, match=re.escape(text)) as caught:
+        refuse_zsh_fork(None if zsh_path is None else tmp_path / zsh_path)
+    if zsh_path not in (None, "zsh"):
+        assert f"zsh fork feature enabled, but zsh_path `{tmp_path / zsh_path}`" in str(caught.value)
