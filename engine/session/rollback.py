@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
+
+import trio
 
 from engine.errors import InvalidRequest, StoreError
 from engine.protocol.events import ErrorEvent, ThreadRolledBack, TokenCount, Warning
 from engine.protocol.rollout_items import EventLine
-from engine.rollout.reconstruction import reconstruct
+from engine.rollout.reconstruction import Reconstruction, reconstruct
 
 if TYPE_CHECKING:
     from engine.session.core import SessionCore
 
 __all__ = ["roll_back"]
+
+AT_ONCE = 2000  # items that are replayed on the loop; more, in a worker thread
 
 
 async def roll_back(core: SessionCore, submission: str, turns: int) -> None:
@@ -38,16 +43,21 @@ async def _roll_back(core: SessionCore, submission: str, turns: int) -> None:
     await core.settle_past()
     await core.hub.live.flush()
     stored = await core.services.store.load_history(core.thread_id)
-    mark = ThreadRolledBack(turns)
-    model = core.model_info()
-    made = reconstruct([*stored.items, EventLine(mark)], model.truncation_policy)
+    mark, model = ThreadRolledBack(turns), core.model_info()
+    replay = functools.partial(reconstruct, [*stored.items, EventLine(mark)], model.truncation_policy)
+    made = replay() if len(stored.items) <= AT_ONCE else await trio.to_thread.run_sync(replay)
+    _install(core, submission, made, mark)
+    problem = await core.flush_quietly()
+    if problem is not None:
+        core.hub.emit(submission, Warning(f"The rollback is not saved yet; saving it is tried again: {problem}"))
+
+
+@trio.lowlevel.enable_ki_protection  # memory and rollout change together
+def _install(core: SessionCore, submission: str, made: Reconstruction, mark: ThreadRolledBack) -> None:
     core.history.replace(made.history)
     core.reference = made.reference_context_item
     settings = made.previous_turn_settings
     core.previous_model = settings.model if settings is not None else None
-    core.estimate_usage(model.effective_context_window)
+    core.estimate_usage(core.model_info().effective_context_window)
     core.hub.emit(submission, TokenCount(core.usage, core.rate_limits))
     core.hub.emit(submission, mark)
-    problem = await core.flush_quietly()
-    if problem is not None:
-        core.hub.emit(submission, Warning(f"The rollback is not saved yet; saving it is tried again: {problem}"))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import attrs
 import pytest
 import trio
 
 import engine
 from engine.models import scripts
-from engine.models.scripts import reply, response, say, usage
+from engine.models.catalogue import ModelInfo, find_model
+from engine.models.scripts import call, reply, response, say, usage
 from engine.protocol.events import Warning
 from engine.session.compaction.texts import ACCURACY_WARNING, NO_ROOM_WARNING, SUMMARIZE, SUMMARY_PREFIX
 from tests.session.conftest import Lab, collect, texts, types
@@ -84,8 +87,8 @@ async def test_before_the_input_of_a_full_window(lab: Lab) -> None:
 
 
 async def test_within_a_turn_the_context_comes_before_its_message(lab: Lab) -> None:
-    call = response(scripts.call("look", at="it"), usage(input=1000))
-    async with lab.session(call, reply("the note"), reply("done"), tools=(look,), config=LIMIT) as session:
+    looks = response(call("look", at="it"), usage(input=1000))
+    async with lab.session(looks, reply("the note"), reply("done"), tools=(look,), config=LIMIT) as session:
         assert (await session.run("go")).final_message == "done"
     said = texts(lab.input())
     assert said[-2:] == ["go", SUMMARY]
@@ -94,17 +97,104 @@ async def test_within_a_turn_the_context_comes_before_its_message(lab: Lab) -> N
     assert kinds[kinds.index("compacted") + 1] == "turn_context"
 
 
+async def test_what_steers_a_turn_waits_for_the_model_to_go_on(lab: Lab) -> None:
+    @engine.tool()
+    async def steers() -> str:
+        await session.steer("and this")
+        return "seen"
+
+    turns = (
+        response(call("steers"), usage(input=9000)),
+        reply("the note"),
+        response(say("half"), usage(10)),
+        reply("done"),
+    )
+    limits = {"model_context_window": 10_000, "model_auto_compact_token_limit": 8000}
+    async with lab.session(*turns, tools=(steers,), config=limits) as session:
+        assert (await session.run("go")).final_message == "done"
+    assert "and this" not in texts(lab.input(2))
+    assert texts(lab.input(3))[-2:] == ["half", "and this"]
+
+
+async def test_steering_alone_is_answered_after_a_compaction(lab: Lab) -> None:
+    first = response(scripts.wait(), say("half"), usage(input=9000))
+    limits = {"model_context_window": 10_000, "model_auto_compact_token_limit": 8000}
+    async with lab.session(first, reply("the note"), reply("done"), config=limits) as session:
+        turn = await session.start_turn("go")
+        await lab.model.until_waiting()
+        await session.steer("and this")
+        lab.model.release()
+        assert (await turn.result()).final_message == "done"
+    assert texts(lab.input())[-1] == "and this"
+
+
+async def test_the_prompt_can_be_configured(lab: Lab) -> None:
+    async with lab.session(reply("a"), reply("the note"), config={"compact_prompt": "Sum it up."}) as session:
+        await session.run("first")
+        await session.compact()
+    assert texts(lab.input())[-1] == "Sum it up."
+
+
+async def test_a_usage_limit_is_told_and_changes_nothing(lab: Lab) -> None:
+    refusal = scripts.http_error(429, "enough", kind="usage_limit_reached")
+    async with lab.session(reply("a"), response(refusal), reply("b")) as session:
+        await session.run("first")
+        with pytest.raises(engine.TurnFailed) as failed:
+            await session.compact()
+        assert failed.value.info == "usage_limit_exceeded"
+        await session.run("second")
+    assert texts(lab.input())[-3:] == ["first", "a", "second"]
+
+
+async def test_a_compaction_replaces_an_active_turn(lab: Lab) -> None:
+    async with lab.session(response(scripts.wait()), reply("the note"), reply("b")) as session:
+        turn = await session.start_turn("first")
+        await lab.model.until_waiting()
+        await session.compact()
+        with pytest.raises(engine.TurnInterrupted) as replaced:
+            await turn.result()
+        assert replaced.value.reason == "replaced"
+        await session.run("second")
+    assert texts(lab.input())[:2] == ["first", SUMMARY]
+
+
+async def test_a_long_history_of_images_is_left_out_in_a_few_requests(lab: Lab) -> None:
+    picture = engine.ImageInput("data:image/png;base64," + "A" * 100_000)
+    overflows = [OVERFLOW] * 12
+    async with lab.session(*[reply("seen")] * 40, *overflows, reply("the note"), reply("b")) as session:
+        for number in range(40):
+            await session.run([engine.TextInput(f"picture {number}"), picture])
+        await session.compact()
+        assert (await session.run("next")).final_message == "b"
+    assert "A" * 1000 not in json.dumps(lab.input())
+    assert texts(lab.input())[:2] == ["picture 0", "picture 1"]
+
+
 async def test_not_within_a_turn_that_is_over(lab: Lab) -> None:
     async with lab.session(full("a"), config=LIMIT) as session:
         await session.run("go")
     assert len(lab.model.requests) == 1
 
 
-async def test_the_model_before_writes_the_summary_for_a_smaller_one(lab: Lab) -> None:
-    async with lab.session(full("a", 150_000), reply("the note"), reply("b"), model="gpt-5.4") as session:
+async def test_the_model_before_writes_the_summary_for_a_smaller_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_large_window(slug: str | None, *others: Any) -> ModelInfo:
+        return attrs.evolve(find_model(slug, *others), context_window=1_000_000)
+
+    monkeypatch.setattr("engine.session.compaction.triggers.find_model", with_large_window)
+    async with lab.session(full("a", 250_000), reply("the note"), reply("b"), model="gpt-5.4") as session:
         await session.run("first")
-        await session.run("second", engine.SettingsUpdate(model="small-model"))  # its window is that of unknown models
-    assert [request.body["model"] for request in lab.model.requests][-1] == "small-model"
+        await session.run("second", engine.SettingsUpdate(model="small-model"))
+    assert [request.body["model"] for request in lab.model.requests] == ["gpt-5.4", "gpt-5.4", "small-model"]
+    assert texts(lab.input(1))[-1] == SUMMARIZE
+    assert texts(lab.input())[:2] == ["first", SUMMARY]
+    assert any(text.startswith("<model_switch>") for text in texts(lab.input()))
+
+
+async def test_a_model_that_is_as_large_sees_the_whole_history(lab: Lab) -> None:
+    async with lab.session(full("a", 200_000), reply("b"), model="gpt-5.4") as session:
+        await session.run("first")
+        await session.run("second", engine.SettingsUpdate(model="small-model"))
+    assert [request.body["model"] for request in lab.model.requests] == ["gpt-5.4", "small-model"]
 
 
 async def test_a_failure_leaves_the_history_and_records_no_input(lab: Lab) -> None:
