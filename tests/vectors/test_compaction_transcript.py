@@ -85,7 +85,7 @@ async def test_a_compaction_as_it_was_recorded(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in FILE.read_text().splitlines()]
     replies = [Reply.of(line["reply"]) for line in lines if line["dir"] == "model"]
     messages = [line["msg"] for line in lines if line["dir"] == "s2c"]
-    wanted = [found for message in messages if (found := recorded(message)) is not None]
+    wanted = [shown for message in messages if (shown := recorded(message)) is not None]
     (read,) = [
         message["result"]["thread"]
         for message in messages
@@ -104,11 +104,10 @@ async def test_a_compaction_as_it_was_recorded(tmp_path: Path) -> None:
                 thread = session.thread_id
             page = await opened.threads.turns(thread, ListTurns(direction="asc", view="full"))
         sent = mock.requests[1]
-    found = [made for event in seen if (made := told(event.msg)) is not None]
+    found = [shown for event in seen if (shown := told(event.msg)) is not None]
     assert list(map(without_estimate, found)) == list(map(without_estimate, wanted))
     assert texts(sent["input"])[-3:-1] == ["one", "First."]
-    made = [to_json(turn) for turn in page.turns]
-    assert [_shape(turn) for turn in made] == [_shape(turn) for turn in read["turns"]]
+    assert [_shape(to_json(turn)) for turn in page.turns] == [_shape(turn) for turn in read["turns"]]
 
 
 def _shape(turn: Any) -> object:
