@@ -17,7 +17,9 @@ from engine.models import scripts
 from engine.tools.approvals import Decision
 
 FREE = engine.SessionSettings(sandbox="danger-full-access", approval_policy="never")
-HELD = scripts.response(scripts.wait())
+# An interrupt may come before the first request, so responses are chosen by what they answer.
+HELD = scripts.response(scripts.wait(), repeat=None)
+LATER = scripts.response(scripts.say("later"), when=scripts.When(user_text="once again"))
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -34,7 +36,7 @@ async def turn_began(stream: engine.aio.EventStream) -> None:
 
 def test_cancelling_a_call_interrupts_its_turn_before_it_returns(tmp_path: Path) -> None:
     async def main() -> None:
-        model = engine.ScriptedModel([HELD, scripts.reply("later")])
+        model = engine.ScriptedModel([LATER, HELD])
         async with engine.aio.open_engine(home=tmp_path, model=model) as host, host.session(FREE) as session:
             with session.events() as stream:
                 running = asyncio.create_task(session.run("x"))
@@ -43,7 +45,7 @@ def test_cancelling_a_call_interrupts_its_turn_before_it_returns(tmp_path: Path)
                 with pytest.raises(asyncio.CancelledError, match="enough"):
                     await running
                 assert session.status == "interrupted"  # over by the time the cancellation arrives
-            assert (await session.run("y")).final_message == "later"
+            assert (await session.run("once again")).final_message == "later"
 
     run(main)
 

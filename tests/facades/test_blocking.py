@@ -22,7 +22,8 @@ import sys, threading
 import engine, engine.blocking
 from engine.models import scripts
 
-model = engine.ScriptedModel([scripts.response(scripts.wait()), scripts.reply("later")])
+later = scripts.response(scripts.say("later"), when=scripts.When(user_text="once again"))
+model = engine.ScriptedModel([later, scripts.response(scripts.wait(), repeat=None)])
 settings = engine.SessionSettings(sandbox="danger-full-access", approval_policy="never")
 with engine.blocking.open_engine(home=sys.argv[1], model=model) as host, host.session(settings) as session:
     def tell(stream):
@@ -39,7 +40,7 @@ with engine.blocking.open_engine(home=sys.argv[1], model=model) as host, host.se
         except KeyboardInterrupt:
             print("interrupted", session.status, flush=True)
         telling.join()
-    print(session.run("y").final_message, flush=True)
+    print(session.run("once again").final_message, flush=True)
 print([thread.name for thread in threading.enumerate() if not thread.daemon])
 """
 
