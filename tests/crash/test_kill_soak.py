@@ -53,13 +53,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 class Forks:
     """The process that forks and kills."""
 
-    def __init__(self) -> None:
+    def __init__(self, user_home: Path) -> None:
+        """`user_home`: not the user's own, whose profile would be killed half-way, too."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.forking"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(user_home)},
             text=True,
         )
         assert self._process.stdout is not None
@@ -82,8 +83,8 @@ class Forks:
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    made = Forks()
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    made = Forks(tmp_path_factory.mktemp("user"))
     yield made
     made.close()
 
