@@ -12,6 +12,7 @@ from engine.errors import ConfigError
 from engine.exec_policy.requirement import Forbidden, NeedsApproval, ProfileFacts, Requirement, Skip, evaluate
 from engine.exec_policy.scripts import canonical_command
 from engine.execution.sandbox.launcher import NETWORK_VARIABLE, SandboxedCommand
+from engine.permissions.additional import needs_platform_sandbox
 from engine.permissions.profiles import file_system_of, network_of
 from engine.permissions.whole_disk import has_denied_read
 from engine.protocol.codec import encode
@@ -110,7 +111,8 @@ class _Orchestration(Generic[T]):
             async with self._approvals.asking(self._key()):
                 requirement = await self._requirement()  # the answer to a call beside this one may have settled it
                 if isinstance(requirement, NeedsApproval):
-                    await self._ask(requirement.reason or self.request.justification, requirement.amendment)
+                    reason = requirement.reason or self.request.justification
+                    await self._ask(reason, requirement.amendment, sandboxed=self._stays_sandboxed())
         if isinstance(requirement, Forbidden):
             raise Rejected(requirement.text)
         return requirement
@@ -136,9 +138,7 @@ class _Orchestration(Generic[T]):
     async def _first(self, requirement: Requirement) -> SandboxedCommand:
         profile = self._profile()
         bypass = isinstance(requirement, Skip) and requirement.bypass_sandbox
-        if bypass or (
-            self.request.override.kind == "require_escalated" and not has_denied_read(file_system_of(profile))
-        ):
+        if bypass or self._escapes(profile):
             return self._unsandboxed()
         return await self.context.sandbox.prepare(
             self._argv(),
@@ -149,6 +149,15 @@ class _Orchestration(Generic[T]):
             env=self.request.env,
             tty=bool(self.request.tty),
         )
+
+    def _escapes(self, profile: PermissionProfile) -> bool:
+        """Whether the call leaves the sandbox by its own wish: not where something may not be read."""
+        return self.request.override.kind == "require_escalated" and not has_denied_read(file_system_of(profile))
+
+    def _stays_sandboxed(self) -> bool:
+        """Whether a sandbox will hold the command once the user has agreed to it."""
+        profile = self._profile()
+        return not self._escapes(profile) and needs_platform_sandbox(file_system_of(profile), network_of(profile))
 
     def _unsandboxed(self) -> SandboxedCommand:
         """The command without a sandbox. It hears what the policy says of the network all the same."""
@@ -166,7 +175,7 @@ class _Orchestration(Generic[T]):
         with command:
             return await self.attempt(command)
 
-    async def _ask(self, reason: str | None, amendment: tuple[str, ...] | None, *, sandboxed: bool = True) -> None:
+    async def _ask(self, reason: str | None, amendment: tuple[str, ...] | None, *, sandboxed: bool) -> None:
         """Returns once the user has agreed, now or for the session before. Raises `Rejected`."""
         context, request, override = self.context, self.request, self.request.override
         approvals, key = self._approvals, self._key()
@@ -179,7 +188,7 @@ class _Orchestration(Generic[T]):
                     command=request.argv,
                     cwd=request.cwd,
                     reason=reason,
-                    sandboxed=sandboxed and override.kind != "require_escalated",
+                    sandboxed=sandboxed,
                     additional_permissions=override.additional,
                     proposed_amendment=amendment,
                 ),

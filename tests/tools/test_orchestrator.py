@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -18,7 +19,9 @@ from engine.protocol.profiles import (
     DisabledProfile,
     FileSystemEntry,
     LiteralPath,
+    ManagedProfile,
     PermissionProfile,
+    RestrictedFileSystem,
 )
 from engine.protocol.settings import ApprovalPolicy, GranularApproval
 from engine.tools.approvals import CommandApproval, Decision, ExecPolicyAmendment, PatchApproval, PermissionGrant
@@ -92,6 +95,26 @@ async def test_escalation_asks_first_and_runs_without_the_sandbox(bench: Bench, 
         {"approved_execpolicy_amendment": {"proposed_execpolicy_amendment": ["touch", f"{outside}/there"]}},
         "abort",
     )
+
+
+async def test_the_user_is_told_whether_the_sandbox_will_hold_the_command(bench: Bench, outside: Path) -> None:
+    bench.approvals.decision = "approved"
+    turn(bench)
+    assert "code 0" in await run(bench, "rm -f nothing")
+    bench.turn(approval_policy="on-request", profile=DisabledProfile())
+    assert "code 0" in await run(bench, f"rm -f {outside}/nothing")
+
+    secret = outside / "secret"
+    secret.write_text("secret")
+    hidden = FileSystemEntry(LiteralPath(str(secret)), "none")
+    profile = workspace(bench)
+    assert isinstance(profile, ManagedProfile)
+    assert isinstance(profile.file_system, RestrictedFileSystem)
+    entries = (*profile.file_system.entries, hidden)
+    hiding = attrs.evolve(profile, file_system=attrs.evolve(profile.file_system, entries=entries))
+    bench.turn(approval_policy="on-request", profile=hiding)
+    assert "Permission denied" in await run(bench, f"cat {secret}", sandbox_permissions="require_escalated")
+    assert [request.sandboxed for request in commands_asked(bench)] == [True, False, True]
 
 
 @pytest.mark.parametrize("policy", ["never", "on-failure", "untrusted"])
