@@ -168,8 +168,11 @@ def _plain(program: Node, source: bytes) -> tuple[tuple[Word, ...], ...] | None:
         is_word = node.type in _LITERALS
         if not (commands if is_word else node.type in _SEPARATORS):
             return None
-        if not _blank(source[end : node.start_byte], needed=is_word and end_is_word):
+        gap = source[end : node.start_byte]
+        if not _blank(gap, needed=is_word and end_is_word):
             return None
+        if _has_newline(gap) and (end_is_word or not is_word):
+            return None  # the grammar takes `ls \n\<newline>make` for one command
         if is_word:
             word = _word(node)
             if word is None:
@@ -182,6 +185,11 @@ def _plain(program: Node, source: bytes) -> tuple[tuple[Word, ...], ...] | None:
 def _blank(gap: bytes, *, needed: bool = False) -> bool:
     """Whether a shell sees only blanks in the gap, and at least one if two words would grow together without."""
     return _BLANKS.fullmatch(gap) is not None and (not needed or bool(gap.replace(_CONTINUED, b"")))
+
+
+def _has_newline(gap: bytes) -> bool:
+    """Whether a line ends there for a shell."""
+    return b"\n" in gap.replace(_CONTINUED, b"")
 
 
 def _word(node: Node) -> Word | None:
@@ -246,7 +254,8 @@ def _heredoc(program: Node, source: bytes) -> tuple[Word, ...] | None:
     for node in header:
         inner = node.children[0] if node.type == "command_name" else node
         is_word = inner.type in _LITERALS
-        if not _blank(source[end : node.start_byte], needed=is_word and end_is_word):
+        gap = source[end : node.start_byte]
+        if _has_newline(gap) or not _blank(gap, needed=is_word and end_is_word):
             return None
         if is_word:
             word = _word(inner)
@@ -301,17 +310,20 @@ def _all_commands(program: Node) -> Iterator[Command]:
 
 
 def _literal_commands(command: Node) -> list[list[str]]:
-    """The words of what the grammar takes for one command; several where a word begins with a newline."""
+    """The words of what the grammar takes for one command; several where a newline stands between or before them."""
     commands: list[list[str]] = [[]]
+    source = command.text or b""
+    end = command.start_byte
     for node in command.children:
+        gap = source[end - command.start_byte : node.start_byte - command.start_byte]
+        end = node.end_byte
+        begins = node_text(node).startswith("\n")
+        if begins or _has_newline(gap):
+            commands.append([])
         if node.type == "command_name":
             commands[-1] += map(_literal, node.children)
         elif node.type in _LITERALS or node.type in ("ansi_c_string", "translated_string") or _expands(node):
-            literal = _literal(node)
-            if node_text(node).startswith("\n"):
-                commands.append([])
-                literal = literal.lstrip()
-            commands[-1].append(literal)
+            commands[-1].append(_literal(node).lstrip("\n") if begins else _literal(node))
     return commands
 
 

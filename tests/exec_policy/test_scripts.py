@@ -54,7 +54,7 @@ def test_any_text_is_read(script: str) -> None:
 NOT_PLAIN = [
     *("ls > x", "'ls'", "ls &", "echo $HOME", "echo $(id)", "echo `id`", "(ls)", "{ ls; }", "A=b ls", "! ls", "ls # c"),
     *("if true; then ls; fi", "f() { ls; }", "ls |& cat", "cat <(ls)", 'echo "$X"', "ls <<E\nE\n"),
-    *("ls \n\\rm -rf x", "ls a \n\n\\make", "l\\\ns"),
+    *("ls \n\\rm -rf x", "ls a \n\n\\make", "ls\n\\\nmake", "ls\n&& pwd", "l\\\ns"),
 ]
 
 
@@ -85,7 +85,13 @@ def test_other_calls_are_no_scripts(argv: list[str]) -> None:
 def test_a_command_with_a_document_stands_for_its_script() -> None:
     found = segments(["bash", "-lc", "python3 <<'EOF'\nprint(1)\nEOF\n"])
     assert (found.commands, found.heredoc) == ((("python3",),), True)
-    for script in ("cat <<E >x\nE\n", "cat <<E\n$(id)\nE\n", "cat <<E\nE\nid\n", "cat <<A <<B\nA\nB\n"):
+    for script in (
+        "cat <<E >x\nE\n",
+        "cat <<E\n$(id)\nE\n",
+        "cat <<E\nE\nid\n",
+        "cat <<A <<B\nA\nB\n",
+        "cat\n\\\nid <<E\nE\n",
+    ):
         assert not segments(["bash", "-lc", script]).heredoc
 
 

@@ -65,7 +65,16 @@ def test_what_only_looks_like_it_is_not(script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["'rm' -rf x", 'r"m" -rf x', "r\\m -rf x", "rm >log -f x", "trap 'rm -rf x' EXIT", "ls \n\\rm -rf x"]
+    "script",
+    [
+        "'rm' -rf x",
+        'r"m" -rf x',
+        "r\\m -rf x",
+        "rm >log -f x",
+        "trap 'rm -rf x' EXIT",
+        "ls \n\\rm -rf x",
+        "ls\n\\\nrm -rf x",
+    ],
 )
 def test_quotes_redirections_and_traps_hide_nothing(script: str) -> None:
     assert is_dangerous(["bash", "-lc", script])
