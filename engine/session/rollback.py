@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 from engine.errors import InvalidRequest, StoreError
-from engine.protocol.events import ErrorEvent, ThreadRolledBack, TokenCount, Warning
-from engine.protocol.rollout_items import EventLine
+from engine.protocol.events import (
+    ContextCompacted,
+    ErrorEvent,
+    TaskComplete,
+    TaskStarted,
+    ThreadRolledBack,
+    TokenCount,
+    Warning,
+)
+from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem
+from engine.protocol.settings import TruncationPolicy
+from engine.records import frozen
+from engine.rollout.fork_points import user_message_positions
 from engine.rollout.reconstruction import Reconstruction, reconstruct
 
 if TYPE_CHECKING:
@@ -41,23 +53,64 @@ async def _roll_back(core: SessionCore, submission: str, turns: int) -> None:
     if core.hub.live is None:
         raise InvalidRequest("thread rollback requires persisted thread history")
     await core.settle_past()
+    await core.generation_counted()
     await core.hub.live.flush()
     stored = await core.services.store.load_history(core.thread_id)
-    mark, model = ThreadRolledBack(turns), core.model_info()
-    replay = functools.partial(reconstruct, [*stored.items, EventLine(mark)], model.truncation_policy)
+    replay = functools.partial(_replay, stored.items, turns, core.model_info().truncation_policy)
     made = replay() if len(stored.items) <= AT_ONCE else await trio.to_thread.run_sync(replay)
-    _install(core, submission, made, mark)
+    _install(core, submission, turns, made)
     problem = await core.flush_quietly()
     if problem is not None:
         core.hub.emit(submission, Warning(f"The rollback is not saved yet; saving it is tried again: {problem}"))
 
 
+@frozen
+class _RolledBack:
+    """What is left. `restored`: a compaction went with the dropped turns, which the mark alone does not tell."""
+
+    left: Reconstruction
+    restored: bool
+
+
+def _replay(items: Sequence[RolloutItem], turns: int, policy: TruncationPolicy) -> _RolledBack:
+    start = _first_dropped(items, turns)
+    if any(isinstance(item, Compacted) for item in items[start:]):
+        return _RolledBack(reconstruct(items[:start], policy), True)
+    return _RolledBack(reconstruct([*items, EventLine(ThreadRolledBack(turns))], policy), False)
+
+
+def _first_dropped(items: Sequence[RolloutItem], turns: int) -> int:
+    """Where the oldest turn that is dropped begins: with its context or, where it was steered, with what was said."""
+    positions = user_message_positions(items)
+    if not positions:
+        return len(items)
+    said = positions[max(0, len(positions) - turns)]
+    for at in range(said - 1, -1, -1):
+        item = items[at]
+        if isinstance(item, EventLine) and isinstance(item.msg, TaskStarted):
+            return at
+        if at in positions:
+            break
+    return said
+
+
 @trio.lowlevel.enable_ki_protection  # memory and rollout change together
-def _install(core: SessionCore, submission: str, made: Reconstruction, mark: ThreadRolledBack) -> None:
-    core.history.replace(made.history)
-    core.reference = made.reference_context_item
-    settings = made.previous_turn_settings
-    core.previous_model = settings.model if settings is not None else None
+def _install(core: SessionCore, submission: str, turns: int, made: _RolledBack) -> None:
+    left = made.left
+    core.history.replace(left.history)
+    core.reference = None if made.restored else left.reference_context_item
+    core.previous_model = left.previous_turn_settings.model if left.previous_turn_settings is not None else None
     core.estimate_usage(core.model_info().effective_context_window)
-    core.hub.emit(submission, TokenCount(core.usage, core.rate_limits))
-    core.hub.emit(submission, mark)
+    count = TokenCount(core.usage, core.rate_limits)
+    core.hub.emit(submission, count)
+    core.hub.emit(submission, ThreadRolledBack(turns))
+    if made.restored:
+        # Readers begin at the newest compaction, dropped or not (rollout.md 5.2): they get one to go on from.
+        core.generation += 1
+        core.hub.persist(
+            [
+                EventLine(TaskStarted(submission)),
+                Compacted("", left.history),
+                *map(EventLine, (count, ContextCompacted(), TaskComplete(submission))),
+            ]
+        )

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 import engine
 from engine.models.script_requests import ScriptedRequest
 from engine.models.scripts import ScriptedResponse, call, failed, reply, response, say, script, usage, wait
-from engine.session.compaction.texts import SUMMARIZE
+from engine.protocol.items import Message
+from engine.rollout.boundaries import is_user_turn_boundary, user_text
+from engine.session.compaction.texts import SUMMARIZE, is_summary
 from engine.session.core import SessionCore
 from engine.thread_store.memory import InMemoryThreadStore
 
@@ -105,6 +107,12 @@ def state(core: SessionCore) -> tuple[object, ...]:
     )
 
 
+def said(core: SessionCore) -> list[str]:
+    """What the user said, as far as the model sees it."""
+    messages = [item for item in core.history.items if isinstance(item, Message) and item.role == "user"]
+    return [user_text(item) for item in messages if is_user_turn_boundary(item) and not is_summary(user_text(item))]
+
+
 async def tell(story: list[str], home: Path, store: InMemoryThreadStore | None) -> None:
     model = Model()
     scripted = engine.ScriptedModel(script(model.answer))
@@ -112,8 +120,17 @@ async def tell(story: list[str], home: Path, store: InMemoryThreadStore | None) 
     async with engine.open_engine(home=home, model=scripted, store=store) as opened:
         session = await opened.start_session(work, tools=(look,))
         await session.run("first")
+        kept = ["first"]
         for number, word in enumerate(story):
             await act(session, model, word, number)
+            match word.split():
+                case ["back", turns]:
+                    del kept[-int(turns) :]
+                case ["compact", *_]:
+                    pass
+                case _:
+                    kept.append(f"{word} {number}")
+            assert said(session._core) == kept
         await session.aclose()
         left = state(session._core)
         resumed = await opened.resume_session(session.thread_id, settings=work, tools=(look,))

@@ -66,3 +66,56 @@ async def test_what_can_not_be_rolled_back(lab: Lab) -> None:
         with pytest.raises(engine.InvalidRequest, match="requires persisted thread history"):
             await session.rollback()
         await trio.lowlevel.checkpoint()
+
+
+LIMITS = {"model_context_window": 10_000, "model_auto_compact_token_limit": 8000}
+
+
+@engine.tool()
+async def look() -> str:
+    """Looks."""
+    return "seen"
+
+
+async def test_what_a_dropped_turn_compacted_comes_back(lab: Lab) -> None:
+    within = scripts.response(scripts.call("look"), scripts.usage(input=9000))
+    answers = [reply("a"), within, reply("the note"), reply("b"), reply("c"), reply("d")]
+    async with lab.session(*answers, tools=(look,), config=LIMITS) as session:
+        await session.run("first")
+        await session.run("second")
+        assert session._core.generation == 1
+        await session.rollback()
+        await session.run("third")
+        live = lab.input()
+        said = texts(live)
+        assert [text for text in said if text in ("first", "a", "second", "b", "third")] == ["first", "a", "third"]
+        assert session._core.generation == 2
+        thread = session.thread_id
+    async with lab.open(reply("e")) as opened:
+        session = await opened.resume_session(thread, settings=lab.settings(config=LIMITS))
+        await session.run("fourth")
+        assert session._core.generation == 2
+    assert lab.input()[: len(live)] == live
+
+
+async def test_what_was_compacted_before_a_dropped_turn_comes_back(lab: Lab) -> None:
+    full = scripts.response(scripts.say("a"), scripts.usage(input=9000))
+    async with lab.session(full, reply("the note"), reply("b"), reply("c"), config=LIMITS) as session:
+        await session.run("first")
+        await session.run("second")
+        assert session._core.generation == 1
+        await session.rollback()
+        assert texts(list(session._core.history.for_request(images=True)))[-2:] == ["first", "a"]
+        await session.run("third")
+    said = texts(lab.input())
+    assert [text for text in said if text in ("first", "a", "second", "b", "third")] == ["first", "a", "third"]
+
+
+async def test_both_sides_of_a_compaction_can_be_dropped(lab: Lab) -> None:
+    async with lab.session(reply("a"), reply("the note"), reply("b"), reply("c")) as session:
+        await session.run("first")
+        await session.compact()
+        await session.run("second")
+        await session.rollback(2)
+        await session.run("third")
+    assert not {"first", "second", "a", "b"} & set(texts(lab.input()))
