@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.records import frozen
+from engine.shell_grammar import node_text, parse_script
 from engine.tools.apply_patch.errors import ApplyPatchError
 from engine.tools.apply_patch.parser import BEGIN_MARKER, parse_patch
 from engine.tools.apply_patch.patch import Patch
@@ -110,15 +111,8 @@ def _shell_script(argv: Sequence[str]) -> tuple[bool, str] | None:
 
 def _heredoc_patch(script: str, *, escapes: bool) -> tuple[str, str | None] | None:
     """Body and `cd` argument if the script is one `[cd DIR &&] apply_patch <<WORD` statement and nothing else."""
-    from tree_sitter import Language, Parser
-    from tree_sitter_bash import language
-
-    try:
-        source = script.encode()
-    except UnicodeEncodeError:
-        return None  # bytes that are no text, passed through for the shell to judge
-    program = Parser(Language(language())).parse(source).root_node
-    if program.has_error or [node.type for node in program.children] != ["redirected_statement"]:
+    program = parse_script(script)  # None for bytes that are no text, passed through for the shell to judge
+    if program is None or program.has_error or [node.type for node in program.children] != ["redirected_statement"]:
         return None
     statement = program.children[0].children
     if len(statement) != 2 or statement[1].type != "heredoc_redirect":
@@ -153,7 +147,7 @@ def _simple_command(node: Node) -> tuple[str, list[Node]]:
         del children[0]
     if not children or children[0].type != "command_name" or [c.type for c in children[0].children] != ["word"]:
         return "", []
-    return _text(children[0]), children[1:]
+    return node_text(children[0]), children[1:]
 
 
 def _substitutes(node: Node) -> bool:
@@ -169,20 +163,20 @@ def _substitutes(node: Node) -> bool:
 
 def _plain_word(node: Node, *, escapes: bool) -> str | None:
     """The argument as the shell passes it, None if that takes more than removing quotes and backslashes."""
-    text = _text(node)
+    text = node_text(node)
     if node.type == "raw_string":
         return text[1:-1]
     if node.type == "string":
         parts = node.children
         if [part.type for part in parts] != ['"', "string_content", '"']:
             return None
-        content = _text(parts[1])
+        content = node_text(parts[1])
         return re.sub(r'\\([$`"\\\n])', _unescaped, content) if escapes else content
     if node.type not in ("word", "number") or text.startswith(("-", "~")):
         return None
     if escapes:
-        if re.search(r"(?<!\\)(?:\\\\)*[*?\[]", text):
-            return None
+        if re.search(r"(?<!\\)(?:\\\\)*[*?\[\s]", text):
+            return None  # a pattern, or a newline that the grammar takes for part of the word
         return re.sub(r"\\(.)", _unescaped, text, flags=re.DOTALL)
     return text
 
@@ -201,9 +195,5 @@ def _heredoc_body(node: Node) -> str | None:
         return None
     if not rest[-1].text:
         return None
-    body = _text(rest[1]) if len(rest) == 3 else ""
+    body = node_text(rest[1]) if len(rest) == 3 else ""
     return re.sub(r"(?m)^\t+", "", body) if operator.type == "<<-" else body
-
-
-def _text(node: Node) -> str:
-    return (node.text or b"").decode()

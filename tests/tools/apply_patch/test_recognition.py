@@ -105,6 +105,7 @@ def test_workdir_is_the_argument_as_the_shell_passes_it(argument: str, workdir: 
         heredoc("A=$(rm -rf x) "),
         # another cd
         heredoc("cd sub; "),
+        heredoc("cd \n\\sub && "),  # another command on a line of its own
         heredoc("cd sub || "),
         heredoc("cd sub | "),
         heredoc("cd sub && cd deep && "),
