@@ -111,6 +111,8 @@ def _install(core: SessionCore, submission: str, turns: int, made: _RolledBack) 
             [
                 EventLine(TaskStarted(submission)),
                 Compacted("", left.history),
-                *map(EventLine, (count, ContextCompacted(), TaskComplete(submission))),
+                EventLine(count),
+                EventLine(ContextCompacted()),
+                EventLine(TaskComplete(submission)),
             ]
         )
