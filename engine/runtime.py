@@ -39,6 +39,7 @@ from engine.session.settings import SessionSettings, SettingsUpdate
 from engine.session.startup import StartRequest, Step, start_session
 from engine.session.steps import GRAPH
 from engine.session.ward import collapse
+from engine.telemetry.opening import open_telemetry
 from engine.thread_store.installation import resolve_installation_id
 from engine.thread_store.interface import ThreadQuery
 from engine.thread_store.local import open_local_store
@@ -454,6 +455,7 @@ async def _services(
         open_local_store(folder, durability=base.durability, grace=grace) if store is None else nullcontext(store)
     )
     async with (
+        open_telemetry(base.otel, version=__version__) as telemetry,
         opening as threads,
         open_supervisor() as supervisor,
         open_models(
@@ -480,5 +482,7 @@ async def _services(
             environments=environments,
             shell=discover_shell,
             snapshots=SnapshotFolder.of(folder),
+            telemetry=telemetry,
+            otel=base.otel,
             crashed=crashed,
         )

@@ -19,7 +19,6 @@ _HOW = {
     "none": "commands run without a sandbox, as these permissions say",
     "external": "commands run without a sandbox of ours, as these permissions say",
 }
-_TELEMETRY = "none is sent, whatever configuration says of `analytics`, `feedback` and `otel`"
 
 
 @frozen
@@ -65,9 +64,19 @@ def report_lines(report: Report) -> Iterator[str]:
         yield from (f"to get more: {line}" for line in report.machine.advice)
     if report.configured is not None:
         yield from _configured_lines(report.configured)
-    yield f"telemetry: {_TELEMETRY}"
+    sent = [f"{kind} go to {endpoint}" for kind, endpoint in _exports(report)]
+    yield f"telemetry: {', '.join(sent) or 'none is sent'}; there are no analytics and no feedback"
     if report.problem is not None:
         yield report.problem
+
+
+def _exports(report: Report) -> Iterator[tuple[str, str]]:
+    """Which kinds of telemetry go where."""
+    if report.configured is not None:
+        otel = report.configured.policy.otel
+        for kind, exporter in (("logs", otel.logs), ("traces", otel.traces), ("metrics", otel.metrics)):
+            if exporter is not None:
+                yield kind, exporter.endpoint
 
 
 def _implementation() -> str:
@@ -141,7 +150,7 @@ def report_json(report: Report) -> JsonObject:
         "engine": {"implementation": implementation(), "user": os.geteuid()},
         "machine": None if report.machine is None else _machine_json(report.machine),
         "configured": None if report.configured is None else _configured_json(report.configured),
-        "telemetry": "none",
+        "telemetry": ", ".join(kind for kind, _ in _exports(report)) or "none",
         "problem": report.problem,
         "canRun": report.can_run,
     }

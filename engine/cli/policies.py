@@ -14,6 +14,7 @@ from engine.errors import ConfigError, EngineError
 from engine.permissions.constrained import ConstraintError
 from engine.permissions.state import SessionPermissions
 from engine.records import frozen
+from engine.telemetry.settings import NOTHING_EXPORTED, OtelSettings
 
 __all__ = ["ConfiguredPolicy", "configured_policy"]
 
@@ -31,6 +32,7 @@ class ConfiguredPolicy:
     warnings: tuple[str, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
     unknown_keys: tuple[str, ...] = ()
+    otel: OtelSettings = NOTHING_EXPORTED
 
     @property
     def name(self) -> str:
@@ -68,5 +70,11 @@ def configured_policy(
     except ConstraintError as exc:
         raise ConfigError(str(exc)) from exc
     return ConfiguredPolicy(
-        home, directory, config.permissions.session(), config.warnings, config.unsupported, config.unknown_keys
+        home,
+        directory,
+        config.permissions.session(),
+        config.warnings,
+        config.unsupported,
+        config.unknown_keys,
+        config.otel,
     )

@@ -22,6 +22,7 @@ from engine.protocol.environment import ShellEnvironmentPolicy
 from engine.protocol.profiles import SandboxPolicy
 from engine.protocol.settings import ApprovalPolicy
 from engine.records import frozen
+from engine.telemetry.settings import NOTHING_EXPORTED, OtelSettings
 
 __all__ = ["AgentsConfig", "Config", "HistoryConfig", "MemoriesConfig"]
 
@@ -132,6 +133,7 @@ class Config:
     suppress_unstable_features_warning: bool = False
     analytics_enabled: bool | None = None
     feedback_enabled: bool = True
+    otel: OtelSettings = NOTHING_EXPORTED
     check_for_update_on_startup: bool = True
     features: Mapping[str, bool]
 

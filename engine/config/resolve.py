@@ -23,6 +23,7 @@ from engine.config.values import Values, select_profile
 from engine.errors import ConfigError
 from engine.permissions.view import View
 from engine.protocol.environment import ShellEnvironmentPolicy
+from engine.telemetry.settings import NOTHING_EXPORTED, OtelSettings
 
 if TYPE_CHECKING:
     from engine.config.layers import LayerStack
@@ -105,6 +106,8 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
     reviewer = required.approvals_reviewer(values.get("approvals_reviewer"))
     web_search = required.web_search(values.text("web_search"), _web_search(values, features.enabled))
     effective = {**stack.table, **values.profile, **values.session}
+    analytics = cast("bool | None", cast(Table, values.get("analytics") or _EMPTY).get("enabled"))
+    otel, otel_warnings = _otel(values.table("otel"), stack, analytics is not False)
     ignored = tuple(unsupported(effective, features.enabled, values.table("features")))
     return Config(
         home=around.home,
@@ -170,8 +173,9 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
         show_raw_agent_reasoning=values.flag("show_raw_agent_reasoning", False),
         file_opener=values.text("file_opener") or "vscode",
         suppress_unstable_features_warning=values.flag("suppress_unstable_features_warning", False),
-        analytics_enabled=cast("bool | None", cast(Table, values.get("analytics") or _EMPTY).get("enabled")),
+        analytics_enabled=analytics,
         feedback_enabled=values.table("feedback").get("enabled") is not False,
+        otel=otel,
         check_for_update_on_startup=values.flag("check_for_update_on_startup", True),
         features=features.enabled,
         # storage and auth
@@ -184,7 +188,10 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
         mcp_oauth_callback_port=values.number("mcp_oauth_callback_port"),
         mcp_oauth_callback_url=values.text("mcp_oauth_callback_url"),
         # about the configuration itself
-        warnings=tuple(startup_warnings(values, features, permissions, required, ignored, str(config_path))),
+        warnings=(
+            *startup_warnings(values, features, permissions, required, ignored, str(config_path)),
+            *otel_warnings,
+        ),
         deprecations=features.deprecations,
         lock=layers.lock,
         unsupported=ignored,
@@ -207,6 +214,14 @@ def _features(stack: LayerStack, values: Values, pins: Mapping[str, bool]) -> Fe
     tables = [cast(Table, source.get("features") or _EMPTY) for source in sources]
     legacy = [cast("bool | None", source.get("experimental_use_unified_exec_tool")) for source in sources]
     return resolve_features(tables, legacy, pins)
+
+
+def _otel(table: Table, stack: LayerStack, analytics: bool) -> tuple[OtelSettings, tuple[str, ...]]:
+    if not table:
+        return NOTHING_EXPORTED, ()
+    from engine.config.otel import otel_settings
+
+    return otel_settings(table, stack, analytics=analytics)
 
 
 def _oss_provider(values: Values) -> str | None:

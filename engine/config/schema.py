@@ -84,6 +84,15 @@ FEATURE_TABLE = Table(
     }
 )
 
+_OTLP_TLS = Table({"ca-certificate": PATH, "client-certificate": PATH, "client-private-key": PATH})
+_OTLP_SERVER = {"endpoint": STR, "headers": STRING_MAP, "tls": _OTLP_TLS}
+OTLP = Table(
+    {
+        "otlp-http": Table({**_OTLP_SERVER, "protocol": Choice(("binary", "json"))}, required=("endpoint",)),
+        "otlp-grpc": Table(_OTLP_SERVER, required=("endpoint",)),
+    }
+)
+
 PROVIDER = Table(
     {
         "name": STR,
@@ -274,7 +283,7 @@ ROOT = Table(
                 "environment": STR,
                 **dict.fromkeys(
                     ("exporter", "trace_exporter", "metrics_exporter"),
-                    ByType({str: Choice(("none", "statsig")), dict: TABLE}, "an exporter name or a table"),
+                    ByType({str: Choice(("none", "statsig")), dict: OTLP}, "an exporter name or a table"),
                 ),
                 "span_attributes": STRING_MAP,
                 "tracestate": TABLE,

@@ -93,18 +93,12 @@ def _beyond(table: object, *harmless: str) -> bool:
     return isinstance(table, dict) and any(key not in harmless for key in table)
 
 
-def _exports(otel: object) -> bool:
-    names = ("exporter", "trace_exporter", "metrics_exporter")
-    return isinstance(otel, dict) and any(otel.get(name, "none") != "none" for name in names)
-
-
 _KEYS: Mapping[str, Callable[[object], bool]] = {
     "mcp_servers": _enabled,
     "hooks": lambda hooks: _beyond(hooks, "state"),
     "notify": bool,
     "plugins": _enabled,
     "apps": _enabled,
-    "otel": _exports,
     "memories": lambda memories: isinstance(memories, dict) and bool(memories),
     "realtime": bool,
     "experimental_thread_store": lambda store: isinstance(store, dict) and store.get("type") != "local",
@@ -163,6 +157,9 @@ def unsupported(table: Table, enabled: Mapping[str, bool], feature_table: Table)
         asked = value is True or (isinstance(value, Mapping) and enabled.get(key, False))
         if asked and key in _FEATURES:
             yield Unsupported(f"features.{name}")
+    for name in ("exporter", "trace_exporter", "metrics_exporter"):
+        if _table(table, "otel").get(name) == "statsig":
+            yield Unsupported(f'otel.{name} = "statsig"', announced=False)
     for key in _QUIET:
         if key in table:
             yield Unsupported(key, announced=False)

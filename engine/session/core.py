@@ -44,6 +44,7 @@ from engine.session.turn import CANT_STEER_COMPACTION, TurnRun
 from engine.session.turn_setup import make_turn
 from engine.session.user_shell import run_user_shell
 from engine.session.ward import Ward
+from engine.telemetry.handle import NO_TELEMETRY, Telemetry
 from engine.tools.approvals import Approver
 from engine.tools.builtin import session_tools
 from engine.tools.functions import Tool
@@ -104,6 +105,8 @@ class SessionCore:
     """The connection that is being prepared, until the first turn takes it."""
     rollout_path: str | None = None
     startup_trace: StartupTrace | None = None
+    telemetry: Telemetry = NO_TELEMETRY
+    """What the session tells about itself goes there."""
     active: TurnRun | None = None
     beside: set[TurnRun] = attrs.field(factory=set)
     """The user's own commands that run beside the active turn, under its id."""

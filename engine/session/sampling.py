@@ -39,6 +39,7 @@ from engine.protocol.turn_items import AgentMessageItem, AgentText, ReasoningIte
 from engine.records import define
 from engine.session.history import without_noise
 from engine.session.retrying import Retries
+from engine.session.telling import telling_request
 from engine.session.tool_calls import ResponseCalls
 
 if TYPE_CHECKING:
@@ -91,10 +92,11 @@ class _Response:
             async with trio.open_nursery() as nursery:
                 calls = ResponseCalls(turn.registry, turn.tool_context, nursery)
                 try:
-                    async with turn.model.stream(turn.build_request()) as stream:
-                        turn.note_response_headers(stream.headers)
-                        async for event in stream:
-                            self._handle(event, calls)
+                    with telling_request(turn):
+                        async with turn.model.stream(turn.build_request()) as stream:
+                            turn.note_response_headers(stream.headers)
+                            async for event in stream:
+                                self._handle(event, calls)
                 except Exception as exc:  # must not cross the nursery: tools that run finish first
                     error = exc
         finally:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from engine.models.opening import ModelPool
     from engine.session.core import SessionCore
     from engine.session.environments import EnvironmentManager
+    from engine.telemetry.handle import Telemetry
+    from engine.telemetry.settings import OtelSettings
     from engine.thread_store.interface import ThreadStore
 
 __all__ = ["Services"]
@@ -50,5 +52,9 @@ class Services:
     """The user's shell; discovered once."""
     snapshots: SnapshotFolder
     """Where shell snapshots stand."""
+    telemetry: Telemetry
+    """What is told about sessions, and to whom."""
+    otel: OtelSettings
+    """The configuration of that, as the engine was opened with it."""
     crashed: Callable[[SessionCore, Exception], None]
     """Told when a running session ends by an error of its own."""

@@ -17,6 +17,7 @@ import trio
 
 from engine.errors import EngineClosed, EngineError, SessionStartError
 from engine.records import define, frozen
+from engine.session.telling import session_telemetry
 from engine.session.ward import Ward, collapse
 from engine.telemetry.trace import TraceRecorder
 from engine.thread_store.guard import LiveThreadGuard
@@ -181,9 +182,12 @@ async def session_main(
                     guard.commit()
                     core.up = True
                     task_status.started(core)
+                    core.telemetry = session_telemetry(core, core.startup_trace)
                     await ward.run("submission loop", core.loop)
                 session_nursery.cancel_scope.cancel(reason="the session is over")
         if core is None or not core.up:
+            if services.telemetry.enabled:
+                services.telemetry.session({}, start.trace.finish())
             await trio.lowlevel.checkpoint_if_cancelled()  # cancelled and failed is always cancelled
             if closing():
                 raise EngineClosed("the engine is closing; the session was not started")

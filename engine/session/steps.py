@@ -37,6 +37,10 @@ ON_FAILURE_DEPRECATED = (
     "`on-failure` approval policy is deprecated and will be removed in a future release. "
     "Use `on-request` for interactive approvals or `never` for non-interactive runs."
 )
+OTEL_OF_ENGINE = (
+    "`[otel]` holds for a whole engine, as it was opened with it; what this session's configuration has there "
+    "is ignored."
+)
 MODEL_CHANGED = (
     "This session was recorded with model `{previous}` but is resuming with `{current}`. "
     "Consider switching back to `{previous}` as it may affect Codex performance."
@@ -189,6 +193,8 @@ async def _session(start: Start) -> None:
         hub.emit("", DeprecationNotice(summary, details))
     for text in (*config.warnings, *configuration.warnings):
         hub.emit("", Warning(text))
+    if config.otel != start.services.otel:
+        hub.emit("", Warning(OTEL_OF_ENGINE))
     if configuration.approval_policy == "on-failure":
         hub.emit("", Warning(ON_FAILURE_DEPRECATED))
     if previous is not None and previous != model.slug and start.request.snapshot is None:

@@ -48,6 +48,7 @@ from engine.session.request import RequestFacts, build_request
 from engine.session.sampling import sample
 from engine.session.settings import TurnResult
 from engine.session.submissions import Reply
+from engine.session.telling import telling
 from engine.tools.base import FatalToolError, ToolContext
 from engine.tools.images import image_data_url
 from engine.tools.registry import ToolRegistry
@@ -253,7 +254,7 @@ class TurnRun:
     async def run(self) -> None:
         """Runs to the end; an abort cancels `scope`, and whoever aborted says how the turn ended."""
         try:
-            with self.scope:
+            with self.scope, telling(self):
                 try:
                     await self._body()
                 except EngineError as exc:
@@ -356,14 +357,13 @@ class TurnRun:
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C finds the turn going on or over, and nothing in between
     def _complete(self) -> None:
-        first = None if self._first_token is None else int((self._first_token - self._began) * 1000)
         self.emit(
             TaskComplete(
                 self.id,
                 self._last_message,
                 completed_at=int(time.time()),
                 duration_ms=self.duration_ms(),
-                time_to_first_token_ms=first,
+                time_to_first_token_ms=self.first_token_ms(),
             )
         )
         if self._error is not None:
@@ -387,6 +387,15 @@ class TurnRun:
     def duration_ms(self) -> int:
         """Milliseconds since the turn began."""
         return int((time.perf_counter() - self._began) * 1000)
+
+    def first_token_ms(self) -> int | None:
+        """Milliseconds until the model said something; `None` while it has not."""
+        return None if self._first_token is None else int((self._first_token - self._began) * 1000)
+
+    @property
+    def tokens_used(self) -> TokenUsage:
+        """What the responses of this turn used so far."""
+        return self._usage
 
     def conclude(self, outcome: TurnResult | TurnFailed | TurnInterrupted | SessionCrashed | SessionClosed) -> None:
         """The turn is over: closes the fence; who waits for the result hears it after the turn's last event."""

@@ -98,7 +98,8 @@ no_such_key = 1
 [analytics]
 enabled = true
 [otel]
-exporter = { otlp-http = { endpoint = "http://127.0.0.1:1", protocol = "json" } }
+exporter = { otlp-http = { endpoint = "http://127.0.0.1:1", protocol = "binary" } }
+metrics_exporter = "statsig"
 [agents.reviewer]
 description = "x"
 [agents.writer]
@@ -114,11 +115,11 @@ def test_what_is_configured_and_has_no_effect(
     main(["doctor"])
     lines = capfd.readouterr().out.splitlines()
     (line,) = (line for line in lines if line.startswith("configuration without an effect yet: "))
-    assert {"`notify`", "`otel`", "`agents.reviewer` (and 1 more)", "`analytics`"} <= set(
+    assert {"`notify`", '`otel.metrics_exporter = "statsig"`', "`agents.reviewer` (and 1 more)", "`analytics`"} <= set(
         line.split(": ")[1].split(", ")
     )
     assert "unknown keys of configuration: no_such_key" in lines
-    assert any(line.startswith("telemetry: none is sent") for line in lines)
+    assert "telemetry: logs go to http://127.0.0.1:1; there are no analytics and no feedback" in lines
     assert not any("notify" in line for line in lines if line.startswith("warning: ")), "said twice"
 
 
@@ -129,7 +130,7 @@ def test_the_report_for_programs(
     Path(os.environ["CODEX_HOME"], "config.toml").write_text(ASKS_IN_VAIN)
     code = main(["doctor", "--json"])
     report = json.loads(capfd.readouterr().out)
-    assert (report["canRun"], report["problem"], report["telemetry"]) == (code == 0, None, "none")
+    assert (report["canRun"], report["problem"], report["telemetry"]) == (code == 0, None, "logs")
     found = report["configured"]
     assert (found["cwd"], found["unknownKeys"]) == (str(workspace), ["no_such_key"])
     keys = {thing["key"]: (thing["more"], thing["announced"]) for thing in found["withoutEffect"]}

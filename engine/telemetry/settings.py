@@ -1,0 +1,45 @@
+"""Where telemetry goes and what it may say: the typed form of `[otel]`, nothing of it by default (config.md 12)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["NOTHING_EXPORTED", "Exporter", "OtelSettings"]
+
+
+class Exporter(NamedTuple):
+    """A server that takes one kind of telemetry over OTLP/HTTP in its binary form. Paths are absolute."""
+
+    endpoint: str
+    headers: tuple[tuple[str, str], ...] = ()
+    ca_certificate: str | None = None
+    client_certificate: str | None = None
+    client_private_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Exporter {self.endpoint}>"  # headers hold keys
+
+
+class OtelSettings(NamedTuple):
+    """What goes where; a kind without an exporter goes nowhere.
+
+    - `logs`, `traces`, `metrics`: where each kind goes; none stands for another
+    - `log_user_prompt`: whether logs hold what the user wrote
+    - `span_attributes` are on every span, `tracestate` on every trace
+    """
+
+    logs: Exporter | None = None
+    traces: Exporter | None = None
+    metrics: Exporter | None = None
+    environment: str = "dev"
+    log_user_prompt: bool = False
+    span_attributes: tuple[tuple[str, str], ...] = ()
+    tracestate: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def exports(self) -> bool:
+        """Whether anything is sent at all."""
+        return self.logs is not None or self.traces is not None or self.metrics is not None
+
+
+NOTHING_EXPORTED = OtelSettings()
