@@ -49,7 +49,6 @@ def test_what_has_no_effect_is_named() -> None:
         "mcp_servers",
         "notify",
         "review_model",
-        "compact_prompt",
         "tools.web_search",
         "log_dir",
         "sqlite_home",
