@@ -68,12 +68,19 @@ class ModelsManager:
         return self._chatgpt
 
     async def prepare(self) -> None:
-        """For the background of a session: the first call reads the cache, and asks where that is too old."""
+        """For the background of a session: the first call reads the cache, and asks where that is too old.
+
+        Cancelled: the next session's call is the first.
+        """
         if self._prepared:
             await trio.lowlevel.checkpoint()
             return
         self._prepared = True
-        await self.list("online_if_uncached")
+        try:
+            await self.list("online_if_uncached")
+        except BaseException:  # a cancellation may come in a group
+            self._prepared = False
+            raise
 
     async def list(self, strategy: RefreshStrategy = "online_if_uncached") -> tuple[ModelInfo, ...]:
         """The catalogue, brought up to date as `strategy` says: ask (`online`), only read the cache (`offline`), or ask
@@ -146,7 +153,8 @@ class ModelsManager:
         )
         self._adopt(known, access)
         self._stored_at = known.fetched_at
-        await self._store()
+        with trio.CancelScope(shield=True):  # one short write, or nobody would ask and store again
+            await self._store()
 
     def _adopt(self, known: CachedModels, access: Access) -> None:
         before = None if self._known is None else self._known.models

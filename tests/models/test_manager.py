@@ -253,6 +253,18 @@ async def test_prepare_works_once(tmp_path: Path) -> None:
     assert endpoint.requests == 1
 
 
+async def test_a_prepare_that_was_cancelled_is_left_to_the_next(tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    async with managed(tmp_path, endpoint) as manager:
+        with trio.CancelScope() as session:
+            session.cancel()
+            await manager.prepare()
+        assert session.cancelled_caught
+        assert endpoint.requests == 0
+        await manager.prepare()
+        assert slugs(manager) == ["told"]
+
+
 def test_a_new_catalogue_decides_about_the_default(tmp_path: Path) -> None:
     from engine.config.loading import load_config
     from engine.models.entries import applied, model_entries

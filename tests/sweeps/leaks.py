@@ -116,7 +116,7 @@ async def inside(opened: engine.Engine, *folders: Path) -> Snapshot:
     link = opened._services.supervisor._running_link()
     return attrs.evolve(
         process,
-        descriptors=process.descriptors - Counter(_of_the_supervisor(link)),
+        descriptors=_without_index(process.descriptors - Counter(_of_the_supervisor(link))),
         processes=process.processes - ({link.end.pid} if link is not None else set()),
         tasks=tasks,
         live=frozenset(map(str, opened._services.store.live_threads())),  # type: ignore[attr-defined]
@@ -246,6 +246,11 @@ def _of_the_supervisor(link: Link | None) -> Iterable[str]:
     for number in numbers:
         if number is not None:
             yield os.readlink(f"/proc/self/fd/{number}")
+
+
+def _without_index(descriptors: Counter[str]) -> Counter[str]:
+    """The index opens its database some time after the first write it was told of, and keeps it like its thread."""
+    return Counter({target: number for target, number in descriptors.items() if INDEX not in target})
 
 
 def _connections(opened: engine.Engine) -> int:
