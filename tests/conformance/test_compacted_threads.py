@@ -97,3 +97,51 @@ def _goes_on_here(home: Path, project: Path, thread: str) -> list[str]:
         return said
 
     return trio.run(main)
+
+
+def test_a_summary_of_its_own_is_known_as_one(peer: Path, tmp_path: Path) -> None:
+    """It compacts a thread of ours by itself; our next compaction replaces its summary."""
+    home, project = Path(os.environ["CODEX_HOME"]), make_repository(tmp_path / "project")
+    thread = compacted_here(home, project)
+    usage = {"input_tokens": 9_000, "output_tokens": 20}
+    replies = [
+        message_reply("full", usage=usage, number=1),
+        message_reply("its note", number=2),
+        message_reply("after", number=3),
+    ]
+    with serve_responses(replies) as mock:
+        (home / "config.toml").write_text(
+            'model = "gpt-5.5"\nmodel_provider = "served"\nmodel_auto_compact_token_limit = 8000\n'
+            f'[model_providers.served]\nname = "served"\nbase_url = "{mock.base_url}"\nstream_max_retries = 0\n'
+        )
+        for text in ("fill it", "go on"):
+            words = ["exec", "--json", "--skip-git-repo-check", "-s", "danger-full-access", "resume", thread, text]
+            done = subprocess.run(
+                [str(peer), *words],
+                cwd=project,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode())
+    (rollout,) = home.rglob(f"rollout-*{thread}.jsonl")
+    assert "its note" in rollout.read_text()
+
+    async def main() -> list[str]:
+        model = engine.ScriptedModel(script(reply("our note"), reply("end")))
+        async with engine.open_engine(home=home, model=model, ignore_user_config=True) as opened:
+            settings = engine.SessionSettings(cwd=project, sandbox="danger-full-access")
+            session = await opened.resume_session(engine.ThreadId(thread), settings=settings)
+            await session.compact()
+            await session.run("the end")
+        asked, items = (request.body["input"] for request in model.requests)
+        assert isinstance(asked, list)
+        assert isinstance(items, list)
+        assert any(text.endswith("\nits note") for text in texts(asked))
+        return texts(items)
+
+    said = trio.run(main)
+    assert not any("its note" in text for text in said)
+    assert {"fill it", "go on"} <= set(said)
+    assert f"{SUMMARY_PREFIX}\nour note" in said

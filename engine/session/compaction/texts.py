@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 __all__ = [
@@ -32,6 +33,10 @@ SUMMARY_PREFIX: Final = (
     "on it so far. Build on it instead of doing its work again; files and tools are as that work has left them."
 )
 
+# The words by which the other program begins its summaries: 399 characters of ASCII, known by their digest.
+OTHER_PREFIX_LENGTH: Final = 399
+OTHER_PREFIX_SHA256: Final = "e9b088e794a6bb9082ac053fcc760bd818d7e720ee4bcdc72c6e480de7b7cb0e"
+
 NO_SUMMARY: Final = "(no summary available)"
 
 ACCURACY_WARNING: Final = (
@@ -51,5 +56,9 @@ def summary_text(said: str | None) -> str:
 
 
 def is_summary(text: str) -> bool:
-    """Whether a user message is the summary of an earlier compaction."""
-    return text.startswith(SUMMARY_PREFIX + "\n")
+    """Whether a user message is the summary of an earlier compaction, also of the other program's."""
+    if text.startswith(SUMMARY_PREFIX + "\n"):
+        return True
+    if text[OTHER_PREFIX_LENGTH : OTHER_PREFIX_LENGTH + 1] != "\n":
+        return False
+    return hashlib.sha256(text[:OTHER_PREFIX_LENGTH].encode(errors="replace")).hexdigest() == OTHER_PREFIX_SHA256

@@ -27,7 +27,7 @@ from engine.session.compaction.replacement import (
     within_window,
     without_oldest,
 )
-from engine.session.compaction.texts import is_summary, summary_text
+from engine.session.compaction.texts import OTHER_PREFIX_LENGTH, is_summary, summary_text
 
 CONTEXT = user_message("<environment_context>\n  <cwd>/</cwd>\n</environment_context>")
 RULES = user_message("<permissions instructions>x", role="developer")
@@ -78,6 +78,7 @@ def test_summaries_are_known_again() -> None:
     assert is_summary(summary_text("x"))
     assert is_summary(summary_text(None))
     assert not is_summary("x")
+    assert not is_summary("x" * OTHER_PREFIX_LENGTH + "\nnote")
     assert summary_text("").endswith("\n(no summary available)")
     assert USER_TOKENS == 20_000
 
