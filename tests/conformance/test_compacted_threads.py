@@ -57,6 +57,16 @@ def compacted_here(home: Path, project: Path) -> str:
     return trio.run(main)
 
 
+def their_turn(peer: Path, project: Path, thread: str, text: str) -> str:
+    """The real program goes on with the thread; what it prints."""
+    words = ["exec", "--json", "--skip-git-repo-check", "-s", "danger-full-access", "resume", thread, text]
+    done = subprocess.run(
+        [str(peer), *words], cwd=project, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode())
+    return done.stdout.decode()
+
+
 def test_it_goes_on_where_a_compaction_left_off(peer: Path, tmp_path: Path) -> None:
     home, project = Path(os.environ["CODEX_HOME"]), make_repository(tmp_path / "project")
     thread = compacted_here(home, project)
@@ -65,11 +75,7 @@ def test_it_goes_on_where_a_compaction_left_off(peer: Path, tmp_path: Path) -> N
             'model = "gpt-5.5"\nmodel_provider = "served"\n'
             f'[model_providers.served]\nname = "served"\nbase_url = "{mock.base_url}"\nstream_max_retries = 0\n'
         )
-        words = ["exec", "--json", "--skip-git-repo-check", "-s", "danger-full-access", "resume", thread, "and now"]
-        done = subprocess.run(
-            [str(peer), *words], cwd=project, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode())
+        shown = their_turn(peer, project, thread, "and now")
         sent = mock.requests[-1]["input"]
     said = texts(sent)
     at = said.index("look at this")  # behind the instructions
@@ -78,7 +84,7 @@ def test_it_goes_on_where_a_compaction_left_off(peer: Path, tmp_path: Path) -> N
     assert "taken back" not in said
     assert "first note" not in json.dumps(sent)
     assert PIXEL not in json.dumps(sent)
-    assert "from there" in done.stdout.decode()
+    assert "from there" in shown
     assert _goes_on_here(home, project, thread)[:3] == ["look at this", "first question", SUMMARY]
 
 
@@ -115,16 +121,7 @@ def test_a_summary_of_its_own_is_known_as_one(peer: Path, tmp_path: Path) -> Non
             f'[model_providers.served]\nname = "served"\nbase_url = "{mock.base_url}"\nstream_max_retries = 0\n'
         )
         for text in ("fill it", "go on"):
-            words = ["exec", "--json", "--skip-git-repo-check", "-s", "danger-full-access", "resume", thread, text]
-            done = subprocess.run(
-                [str(peer), *words],
-                cwd=project,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=120,
-                check=False,
-            )
-            assert done.returncode == 0, (done.stdout.decode(), done.stderr.decode())
+            their_turn(peer, project, thread, text)
     (rollout,) = home.rglob(f"rollout-*{thread}.jsonl")
     assert "its note" in rollout.read_text()
 
