@@ -34,6 +34,8 @@ from engine.records import define
 __all__ = ["ShellSnapshots", "Spawn"]
 
 LIMIT_MS = 10_000  # for the profile, and once more for the check
+# A profile that is killed half-way leaves its locks: with pyenv's, every later login shell of the user waits a minute.
+PATIENCE_S = 2.0  # to end by itself once nobody wants its snapshot any more
 
 logger = logging.getLogger("engine")
 
@@ -145,7 +147,7 @@ class ShellSnapshots:
 
     async def _make(self, temporary: str, cwd: str) -> str | None:
         """Writes a snapshot that was tried out; what is wrong with it otherwise. Raises `EngineError`, `OSError`."""
-        shown = await self._run(shell_argv(self.shell, snapshot_script(self.shell.kind), login=True), cwd)
+        shown = await self._run_patiently(shell_argv(self.shell, snapshot_script(self.shell.kind), login=True), cwd)
         if (problem := _problem(shown)) is not None:
             return f"the profile {problem}"
         if len(shown.stdout) >= SNAPSHOT_BYTES:
@@ -157,6 +159,31 @@ class ShellSnapshots:
         await trio.to_thread.run_sync(self.folder.write, temporary, text, self.last_used)
         tried = await self._run([self.shell.path, "-c", 'set -e; . "$1"', self.shell.name, temporary], cwd)
         return None if (problem := _problem(tried)) is None else f"the snapshot {problem} when it is loaded"
+
+    async def _run_patiently(self, argv: Sequence[str], cwd: str) -> CommandResult:
+        """The same as `_run`, but a cancellation kills the command only after `PATIENCE_S`. Raises the same."""
+        ended: CommandResult | EngineError | OSError | None = None
+        patience, over = trio.CancelScope(shield=True), trio.Event()
+
+        async def run() -> None:
+            nonlocal ended
+            with patience:
+                try:
+                    ended = await self._run(argv, cwd)
+                except (EngineError, OSError) as exc:
+                    ended = exc
+            over.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            try:
+                await over.wait()
+            finally:
+                patience.deadline = trio.current_time() + PATIENCE_S
+        assert ended is not None
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
 
     async def _run(self, argv: Sequence[str], cwd: str) -> CommandResult:
         return await run_command(self.supervisor, argv, cwd=cwd, env=self.environment, timeout_ms=LIMIT_MS)

@@ -178,6 +178,18 @@ async def test_a_home_that_can_not_be_written_is_no_fault(lab: Lab) -> None:
     (lab.home / "shell_snapshots").unlink()
 
 
+async def test_the_end_of_a_session_lets_a_profile_end_that_holds_a_lock(tmp_path: Path) -> None:
+    async with opened(tmp_path) as lab:
+        os.mkfifo(tmp_path / "started")
+        (tmp_path / ".profile").write_text("touch lock; echo here > started; sleep 0.3; rm lock\n")
+        lab.wrapped(":")
+        assert await trio.to_thread.run_sync((tmp_path / "started").read_text) == "here\n"
+        assert (tmp_path / "lock").exists()
+        lab.nursery.cancel_scope.cancel()
+    assert not (tmp_path / "lock").exists()
+    assert lab.files() == []
+
+
 async def test_the_end_of_a_session_stops_a_profile_that_hangs(tmp_path: Path) -> None:
     async with opened(tmp_path) as lab:
         os.mkfifo(tmp_path / "started")
