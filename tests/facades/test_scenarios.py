@@ -217,6 +217,29 @@ def test_a_command_of_the_user(style: Style, tmp_path: Path) -> None:
     style.run(scenario)
 
 
+def test_compacting_and_rolling_back(style: Style, tmp_path: Path) -> None:
+    model = engine.ScriptedModel([scripts.reply(text) for text in ("a", "the note", "b", "another note", "c")])
+
+    async def scenario(api: Style) -> None:
+        async with api.open_engine(home=tmp_path, model=model) as host:
+            async with host.session(FREE) as session:
+                await session.run("first")
+                assert (await session.compact()).final_message is None
+                await session.run("second")
+                await session.rollback()
+                turn = await session.start_compaction()
+                kinds = [event.msg.type async for event in turn]
+                assert "context_compacted" in kinds
+                assert (await session.run("third")).final_message == "c"
+                with pytest.raises(engine.InvalidRequest):
+                    await session.rollback(0)
+
+    style.run(scenario)
+    asked = str(model.requests[-1].body["input"])
+    assert "another note" in asked
+    assert "second" not in asked
+
+
 def test_forks_and_stored_threads(style: Style, tmp_path: Path) -> None:
     async def scenario(api: Style) -> None:
         model = engine.ScriptedModel([scripts.reply("a", repeat=None)])
