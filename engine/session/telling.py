@@ -80,17 +80,20 @@ def telling(turn: TurnRun) -> AbstractContextManager[None]:
 
 @contextmanager
 def _telling(turn: TurnRun, telemetry: Telemetry) -> Iterator[None]:
-    name = "compact" if turn.kind == "compact" else "turn"
+    name = "turn" if turn.kind == "regular" else turn.kind
     attributes = {"turn.id": turn.id, "model": turn.model_info.slug}
     with carrying(telemetry), telemetry.span(f"session_task.{name}", attributes):
         if turn.kind == "compact":
             telemetry.count("codex.task.compact", tags={"type": "manual"})
+        elif turn.kind == "user_shell":
+            telemetry.count("codex.task.user_shell")
         else:
             telemetry.prompt("".join(item.text for item in turn.input if isinstance(item, TextInput)))
         try:
             yield
         finally:
-            _tell_end(turn, telemetry)
+            if turn.kind == "regular":
+                _tell_end(turn, telemetry)
 
 
 def telling_request(turn: TurnRun) -> AbstractContextManager[None]:

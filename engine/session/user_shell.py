@@ -14,6 +14,7 @@ from engine.protocol.events import TaskComplete, TaskStarted
 from engine.protocol.ids import new_item_id
 from engine.protocol.items import Message, user_message
 from engine.protocol.truncation import formatted_truncate
+from engine.session.telling import telling
 from engine.tools.command_events import CommandEvents
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ async def run_user_shell(turn: TurnRun, command: str, host: TurnRun | None) -> N
     began = time.perf_counter()
     handed_over = False
     try:
-        with turn.scope:
+        with turn.scope, telling(turn):
             if host is None:
                 turn.emit(
                     TaskStarted(

@@ -14,6 +14,7 @@ from engine.protocol.profiles import AdditionalPermissionProfile
 from engine.protocol.turn_items import FileChange
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
+from engine.telemetry.handle import current
 from engine.tools.host_code import call_host
 from engine.tools.parsed_commands import parse_command
 
@@ -142,14 +143,37 @@ async def decide(context: ToolContext, request: ApprovalRequest) -> Decision:
     `abort` interrupts the whole turn and never comes back; an approver that fails has refused.
     """
     _announce(context, request)
+    kind = _KINDS[type(request)]
+    current().count("codex.approval.requested", tags={"kind": kind})
     try:
         decision = _understood(request, await call_host(context.approve, request))
     except Exception:
         logger.exception("the approver failed; the request counts as refused")
-        return "denied"
+        decision = "denied"
+    current().event(
+        "codex.tool_decision",
+        {"kind": kind, "call_id": request.call_id, "decision": _word(decision), "source": "user"},
+    )
     if decision == "abort":
         context.request_interrupt()
         await trio.sleep_forever()
+    return decision
+
+
+_KINDS: Mapping[type[ApprovalRequest], str] = {
+    CommandApproval: "command",
+    PatchApproval: "patch",
+    PermissionsApproval: "permissions",
+    ToolApproval: "tool",
+}
+
+
+def _word(decision: Decision) -> str:
+    match decision:
+        case ExecPolicyAmendment():
+            return "approved_execpolicy_amendment"
+        case PermissionGrant():
+            return f"approved_for_{decision.scope}"
     return decision
 
 

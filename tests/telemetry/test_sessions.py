@@ -127,6 +127,34 @@ async def test_an_interrupted_turn_is_told_as_cancelled(kept: Kept, lab: Lab) ->
     assert span.attributes["status"] == "cancelled"
 
 
+async def test_what_the_user_decided_is_told(kept: Kept, lab: Lab) -> None:
+    @engine.tool(name="ask", needs_approval=True)
+    async def ask() -> str:
+        """Asks first."""
+        return "done"
+
+    async def approve(request: engine.ApprovalRequest) -> engine.Decision:
+        return "approved_for_session"
+
+    async with lab.open(response(call("ask")), reply("a"), config=ALL) as opened:
+        async with opened.session(lab.settings(), tools=(ask,), approve=approve) as session:
+            await session.run("hi")
+    (event,) = kept.events("codex.tool_decision")
+    assert (event["kind"], event["decision"], event["source"]) == ("tool", "approved_for_session", "user")
+    assert event["call_id"] == kept.events("codex.tool_result")[0]["call_id"]
+    ((tags, asked),) = kept.points("codex.approval.requested")
+    assert (tags["kind"], asked) == ("tool", 1)
+
+
+async def test_a_command_of_the_user_is_a_task(kept: Kept, lab: Lab) -> None:
+    async with lab.open(config=ALL) as opened:
+        async with opened.session(lab.settings()) as session:
+            await session.run_shell("echo hi")
+    assert kept.span("session_task.user_shell").parent == kept.span("session_init").context
+    assert [value for _, value in kept.points("codex.task.user_shell")] == [1]
+    assert not kept.events("codex.user_prompt")
+
+
 async def test_a_start_that_fails_is_told(kept: Kept, lab: Lab) -> None:
     async with lab.open(config=ALL) as opened:
         with pytest.raises(engine.SessionStartError):
