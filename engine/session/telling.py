@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from engine import __version__
 from engine.config.features import FEATURES, Stage
 from engine.errors import ModelError
 from engine.models.identity import originator
-from engine.protocol.inputs import TextInput
+from engine.protocol.inputs import TextInput, UserInput
 from engine.telemetry.handle import NO_TELEMETRY, Telemetry, carrying
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.session.turn import TurnRun
     from engine.telemetry.trace import StartupTrace
 
-__all__ = ["session_telemetry", "telling", "telling_request"]
+__all__ = ["session_telemetry", "tell_input", "telling", "telling_request"]
 
 
 def session_telemetry(core: SessionCore, startup: StartupTrace) -> Telemetry:
@@ -38,8 +38,9 @@ def session_telemetry(core: SessionCore, startup: StartupTrace) -> Telemetry:
         "terminal.type": core.services.environment.get("TERM_PROGRAM") or "unknown",
         "model": model.slug,
         "slug": model.slug,
-        "auth_mode": "none" if login is None else login.mode,
     }
+    if login is not None:  # a stored login is read for the first request, not here
+        facts["auth_mode"] = login.mode
     telemetry = engine.session(facts, startup)
     telemetry.count("codex.thread.started", tags={"is_git": _is_in_git(configuration.cwd)})
     for name, feature in FEATURES.items():
@@ -74,7 +75,7 @@ def _is_in_git(cwd: str) -> bool:
 
 
 def telling(turn: TurnRun) -> AbstractContextManager[None]:
-    """Tells a turn that runs in the block: its span, what the user said, and at its end how long it took and used."""
+    """Tells a turn that runs in the block: its span, and at its end how long it took and used."""
     return _telling(turn, turn.core.telemetry) if turn.core.telemetry.enabled else nullcontext()
 
 
@@ -87,13 +88,18 @@ def _telling(turn: TurnRun, telemetry: Telemetry) -> Iterator[None]:
             telemetry.count("codex.task.compact", tags={"type": "manual"})
         elif turn.kind == "user_shell":
             telemetry.count("codex.task.user_shell")
-        else:
-            telemetry.prompt("".join(item.text for item in turn.input if isinstance(item, TextInput)))
         try:
             yield
         finally:
             if turn.kind == "regular":
                 _tell_end(turn, telemetry)
+
+
+def tell_input(turn: TurnRun, items: Sequence[UserInput]) -> None:
+    """Tells that the user said something: with what the turn began, or while it ran."""
+    telemetry = turn.core.telemetry
+    if telemetry.enabled:
+        telemetry.prompt("".join(item.text for item in items if isinstance(item, TextInput)))
 
 
 def telling_request(turn: TurnRun) -> AbstractContextManager[None]:

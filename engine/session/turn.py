@@ -48,7 +48,7 @@ from engine.session.request import RequestFacts, build_request
 from engine.session.sampling import sample
 from engine.session.settings import TurnResult
 from engine.session.submissions import Reply
-from engine.session.telling import telling
+from engine.session.telling import tell_input, telling
 from engine.tools.base import FatalToolError, ToolContext
 from engine.tools.images import image_data_url
 from engine.tools.registry import ToolRegistry
@@ -318,6 +318,7 @@ class TurnRun:
         return [rule for rule in policy.prefix_rules if rule.decision == "allow"]
 
     async def _record_user_input(self, items: tuple[UserInput, ...]) -> None:
+        tell_input(self, items)
         content = await _content(items)
         shown = UserMessageItem(new_item_id(), items)
         self.record([Message(role="user", content=content)])

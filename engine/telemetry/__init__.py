@@ -1,1 +1,1 @@
-"""Spans and the startup trace."""
+"""The startup trace, and telemetry: spans, counters and events, which go nowhere unless configuration says where."""

@@ -94,6 +94,25 @@ async def test_what_the_user_wrote_is_logged_where_configuration_wants_it_but_ne
     assert "arguments_length" in traced
 
 
+async def test_what_steers_a_turn_is_told_like_what_began_it(kept: Kept, lab: Lab) -> None:
+    steered = trio.Event()
+
+    @engine.tool(name="pause")
+    async def pause() -> str:
+        await steered.wait()
+        return ""
+
+    async with lab.open(response(call("pause")), reply("a"), config=ALL) as opened:
+        async with opened.session(lab.settings(), tools=(pause,)) as session, session.turn("one") as turn:
+            async for event in turn:
+                if event.msg.type == "item_completed":
+                    break
+            await turn.steer("three")
+            steered.set()
+            await turn.result()
+    assert [event["prompt_length"] for event in kept.events("codex.user_prompt")] == [3, 5]
+
+
 async def test_results_of_tools(kept: Kept, lab: Lab) -> None:
     await run(lab)
     results = {event["tool_name"]: event for event in kept.events("codex.tool_result")}
@@ -199,6 +218,16 @@ async def test_a_session_of_its_own_mind_is_told_that_the_engine_decides(kept: K
                     if isinstance(event.msg, Warning):
                         break
     assert event.msg == Warning(OTEL_OF_ENGINE)
+
+
+@pytest.mark.parametrize("token", ["garbage", "a.b.c", "e30.e30.e30"])
+async def test_the_login_is_named_by_its_kind_and_never_fails_a_start(
+    kept: Kept, lab: Lab, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("CODEX_ACCESS_TOKEN", token)
+    await run(lab)
+    assert kept.events("codex.conversation_starts")[0]["auth_mode"] == "chatgptAuthTokens"
+    assert all(token not in str(event) for event in kept.events("codex.conversation_starts"))
 
 
 async def test_traces_are_not_sent_because_logs_are(kept: Kept, lab: Lab) -> None:
