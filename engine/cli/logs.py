@@ -24,9 +24,13 @@ class _Lines(logging.Handler):
 
 
 def show_logs(stderr: Stderr, *, debug: bool) -> None:
-    """Sends warnings and errors of the engine to `stderr`; with `debug`, tracebacks too. The last call counts."""
-    logger = logging.getLogger("engine")
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _Lines)]:
-        logger.removeHandler(handler)
-    logger.addHandler(_Lines(stderr, debug))
-    logger.propagate = False
+    """Sends warnings and errors of the engine and of the OpenTelemetry SDK to `stderr`; with `debug`, tracebacks too.
+
+    The last call counts.
+    """
+    for name in ("engine", "opentelemetry"):
+        logger = logging.getLogger(name)
+        for handler in [handler for handler in logger.handlers if isinstance(handler, _Lines)]:
+            logger.removeHandler(handler)
+        logger.addHandler(_Lines(stderr, debug))
+        logger.propagate = False

@@ -23,10 +23,11 @@ class Written(Stderr):
 
 @pytest.fixture(autouse=True)
 def _logger_as_before() -> Iterator[None]:
-    logger = logging.getLogger("engine")
-    handlers, propagate = list(logger.handlers), logger.propagate
+    loggers = [logging.getLogger(name) for name in ("engine", "opentelemetry")]
+    before = [(list(logger.handlers), logger.propagate) for logger in loggers]
     yield
-    logger.handlers[:], logger.propagate = handlers, propagate
+    for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
 
 
 def log_a_failure() -> None:
@@ -42,6 +43,13 @@ def test_an_error_is_one_line() -> None:
     log_a_failure()
     logging.getLogger("engine").info("not worth telling")
     assert stderr.lines == ["error: could not save: StoreError: disk full"]
+
+
+def test_telemetry_that_can_not_be_sent_is_one_line() -> None:
+    stderr = Written()
+    show_logs(stderr, debug=False)
+    logging.getLogger("opentelemetry.exporter").error("Failed to export")
+    assert stderr.lines == ["error: Failed to export"]
 
 
 def test_with_debug_it_has_its_traceback_and_the_last_call_counts() -> None:
