@@ -81,7 +81,7 @@ def make_turn(
         approve=core.approve,
         environment=build_environment(config.shell_environment_policy, services.environment, core.thread_id),
         shell=shell,
-        snapshots=core.snapshots(),
+        snapshots=core.snapshots,
         allow_login_shell=config.allow_login_shell,
         model_sees_images="image" in model_info.input_modalities,
         model_sees_original_detail=model_info.supports_image_detail_original,

@@ -94,16 +94,17 @@ class ToolContext:
     """Asks for an interrupt of the turn (decision `abort`); the calling tool is cancelled soon after."""
     now_ms: Callable[[], int]
     """Unix milliseconds."""
-    snapshots: ShellSnapshots | None = None
-    """What commands load in place of the user's profile."""
+    snapshots: Callable[[], ShellSnapshots | None] = lambda: None
+    """What commands load in place of the user's profile; made for the first one."""
     patching: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     """Held by the one patch of the turn that is being verified, approved or written."""
 
     def with_snapshot(self, argv: Sequence[str], *, cwd: str, env: Mapping[str, str]) -> tuple[str, ...]:
         """The command line to start in place of `argv`, which is what people are shown; the same without a snapshot."""
-        if self.snapshots is None:
+        snapshots = self.snapshots()
+        if snapshots is None:
             return tuple(argv)
-        return self.snapshots.wrapped(argv, cwd=cwd, session_cwd=self.cwd, env=env, guarded=self.permissions.guards)
+        return snapshots.wrapped(argv, cwd=cwd, session_cwd=self.cwd, env=env, guarded=self.permissions.guards)
 
     def item_started(self, item: TurnItem) -> None:
         """Tells that a turn item is there."""
