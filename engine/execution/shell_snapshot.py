@@ -144,6 +144,8 @@ class ShellSnapshots:
             for path in (temporary, final):
                 with suppress(OSError):
                     os.unlink(path)
+            if self._wanted is wanted:  # else the next one has files there
+                self.folder.active.discard(self.thread_id)
 
     async def _make(self, temporary: str, cwd: str) -> str | None:
         """Writes a snapshot that was tried out; what is wrong with it otherwise. Raises `EngineError`, `OSError`."""

@@ -67,8 +67,10 @@ class Lab:
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     async with opened(tmp_path) as lab:
         yield lab
+        assert lab.snapshots.folder.active <= {THREAD}
         lab.nursery.cancel_scope.cancel()
     assert lab.files() == []
+    assert lab.snapshots.folder.active == set()
 
 
 @asynccontextmanager
