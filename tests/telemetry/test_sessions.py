@@ -208,6 +208,19 @@ async def test_attributes_and_state_of_configuration(kept: Kept, lab: Lab) -> No
         assert span.resource.attributes["env"] == "prod"
 
 
+async def test_a_wish_for_trace_bundles_is_answered(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.session.steps import NO_TRACE_BUNDLES
+
+    monkeypatch.setenv("CODEX_ROLLOUT_TRACE_ROOT", str(lab.home / "bundles"))
+    async with lab.session() as session:
+        with session.events() as events:
+            async for event in events:
+                if isinstance(event.msg, Warning):
+                    break
+    assert event.msg == Warning(NO_TRACE_BUNDLES)
+    assert not (lab.home / "bundles").exists()
+
+
 async def test_a_session_of_its_own_mind_is_told_that_the_engine_decides(kept: Kept, lab: Lab) -> None:
     from engine.session.steps import OTEL_OF_ENGINE
 
