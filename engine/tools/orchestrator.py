@@ -122,7 +122,9 @@ class _Orchestration(Generic[T]):
         try:
             policy = await self._approvals.rules.policy(lambda text: context.emit(Warning(text)))
         except ConfigError as exc:
-            raise Rejected(f"the rules for commands can't be read, so none can run: {exc}") from exc
+            refusal = f"the rules for commands can't be read, so none can run: {exc}"
+            context.emit(Warning(refusal))  # the user can mend that, the model can't
+            raise Rejected(refusal) from exc
         return evaluate(
             request.argv,
             policy=policy,

@@ -221,6 +221,7 @@ async def test_untrusted_policy_asks_and_a_refusal_is_wrapped(bench: Bench) -> N
             command=argv,
             cwd=str(bench.cwd),
             reason="to see",
+            sandboxed=False,
             proposed_amendment=("touch", "made"),
         )
     ]

@@ -291,6 +291,17 @@ async def test_a_broken_file_is_told_once_and_loses_only_itself(bench: Bench, ou
     assert "a-broken.rules" in warning.message
 
 
+async def test_rules_that_can_not_be_read_are_told_and_nothing_runs(bench: Bench, outside: Path) -> None:
+    home = bench.cwd.parent / "home"
+    home.mkdir()
+    (home / "rules").write_text("no folder")
+    turn(bench)
+    assert "the rules for commands can't be read" in await run(bench, "touch here")
+    (warning,) = bench.of(Warning)
+    assert str(home / "rules") in warning.message
+    assert not (bench.cwd / "here").exists()
+
+
 async def test_additional_permissions_stay_in_the_sandbox(bench: Bench, outside: Path) -> None:
     wanted = {"file_system": {"write": [str(outside)]}}
     arguments = {"sandbox_permissions": "with_additional_permissions", "additional_permissions": wanted}
