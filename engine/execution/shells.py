@@ -11,10 +11,10 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import NoReturn
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, InvalidRequest
 from engine.records import frozen
 
-__all__ = ["Shell", "ShellKind", "discover_shell", "refuse_zsh_fork", "shell_argv", "shell_for"]
+__all__ = ["Shell", "ShellKind", "discover_shell", "named_shell", "refuse_zsh_fork", "shell_argv", "shell_for"]
 
 
 class ShellKind(StrEnum):
@@ -73,6 +73,19 @@ def shell_for(name_or_path: str) -> Shell:
         return Shell(kind, name_or_path)
     path = _find(kind, _passwd_shell())
     return Shell(kind, path) if path else _LAST_RESORT
+
+
+def named_shell(name_or_path: str) -> Shell:
+    """The shell that a host wants instead of the user's, by name or path. Raises `InvalidRequest`."""
+    kind = shell_kind(name_or_path)
+    if kind is None:
+        raise InvalidRequest(f"`{name_or_path}` is no shell that commands can be run with: use sh, bash or zsh")
+    path = name_or_path if os.path.isfile(name_or_path) else None
+    if path is None and os.sep not in name_or_path:
+        path = _find(kind, _passwd_shell())
+    if path is None:
+        raise InvalidRequest(f"there is no shell `{name_or_path}` on this machine")
+    return Shell(kind, path)
 
 
 def shell_argv(shell: Shell, script: str, *, login: bool) -> list[str]:

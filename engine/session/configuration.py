@@ -12,6 +12,7 @@ from engine.config.permissions import PermissionOverrides, legacy_policy
 from engine.config.requirements import approval_name, fallback_warning
 from engine.config.resolve import service_tier
 from engine.errors import ConfigError, InvalidRequest
+from engine.execution.shells import Shell, named_shell
 from engine.models.personality import PERSONALITIES
 from engine.permissions.canonical import absolute
 from engine.permissions.constrained import Constrained, ConstraintError
@@ -87,6 +88,8 @@ class SessionConfiguration:
     thread_source: str | None
     ephemeral: bool
     persistence: str
+    shell: Shell | None = None
+    """What runs commands instead of the user's shell."""
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -138,6 +141,7 @@ class SessionConfiguration:
             thread_source=settings.thread_source,
             ephemeral=settings.ephemeral,
             persistence=settings.persistence,
+            shell=None if settings.shell is None else named_shell(fspath(settings.shell)),
             warnings=tuple(warnings),
         )
         if settings.collaboration_mode is not None:

@@ -76,6 +76,7 @@ class SessionSettings:
       `pragmatic`
     - `environments`: where commands run, this machine by default; with none there are no tools that touch files or run
       commands, and no AGENTS.md
+    - `shell`: runs commands instead of the user's shell; by name (`bash`) or path
     - `config`: more configuration, as dotted keys or nested tables, above everything in files
     - `ephemeral`: nothing is written to disk and the thread can't be resumed
     - `persistence`: `"extended"` also keeps command output and tool calls of the host in the rollout
@@ -98,6 +99,7 @@ class SessionSettings:
     environments: Sequence[EnvironmentSelection] | None = None
     instructions: str | None = None
     developer_instructions: str | None = None
+    shell: PathLike[str] | str | None = None
     config: Mapping[str, object] = attrs.field(factory=dict)
     ephemeral: bool = False
     persistence: Literal["limited", "extended"] = "limited"

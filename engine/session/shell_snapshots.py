@@ -28,7 +28,7 @@ def session_snapshots(core: SessionCore) -> ShellSnapshots | None:
         supervisor=services.supervisor,
         folder=services.snapshots,
         thread_id=core.thread_id,
-        shell=services.shell(),
+        shell=core.configuration.shell or services.shell(),
         environment=build_environment(policy, services.environment, core.thread_id),
         kept={*policy.set, THREAD_ID_VARIABLE},
         spawn=core.ward.start_soon,

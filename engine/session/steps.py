@@ -108,8 +108,10 @@ async def _model(start: Start) -> None:
 
 
 async def _shell(start: Start) -> None:
-    """The user's shell; discovered once per process. The fork backend of zsh is refused."""
+    """The user's shell, unless the host chose one; discovered once per process. The fork backend of zsh is refused."""
     assert start.config is not None
+    if start.configuration is not None and start.configuration.shell is not None:
+        return
     if start.config.features.get("shell_zsh_fork", False):
         refuse_zsh_fork(start.config.zsh_path)
     start.services.shell()

@@ -46,7 +46,7 @@ def make_turn(
     configuration = core.configuration.in_environments(environments, services.environments)
     config = configuration.config
     turn_id = host.id if host is not None else TurnId(submission.id)
-    shell = services.shell()
+    shell = configuration.shell or services.shell()
     date, zone = local_date_and_zone()
     facts = TurnFacts(
         turn_id=turn_id,

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 import engine
-from engine.models.scripts import reply, response, wait
+from engine.models.scripts import reply, response, shell, wait
 from engine.session.startup import Step, check_graph
 from tests.session.conftest import Lab
 
@@ -153,3 +153,16 @@ async def test_the_startup_trace_has_every_step(lab: Lab) -> None:
         names = [span.name for span in session.startup_trace.spans]
         assert {"configuration", "model", "shell", "thread_persistence", "session"} <= set(names)
         assert all(span.status == "ok" and span.duration >= 0 for span in session.startup_trace.spans)
+
+
+async def test_a_host_chooses_the_shell_of_its_session(lab: Lab) -> None:
+    script = (response(shell("echo $0")), reply("done"))
+    async with lab.session(*script, shell="/bin/sh") as session:
+        await session.run("go")
+    (output,) = (item["output"] for item in lab.input() if item["type"] == "function_call_output")
+    assert "/bin/sh" in str(output)
+    for wanted, problem in (("fish", "no shell that commands can be run with"), ("/nowhere/bash", "there is no shell")):
+        async with lab.open() as opened:
+            with pytest.raises(engine.SessionStartError, match=problem):
+                await opened.start_session(lab.settings(shell=wanted))
+            assert opened.sessions() == ()
