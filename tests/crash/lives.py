@@ -100,14 +100,18 @@ class _Life:
         while True:
             await trio.lowlevel.checkpoint()
             for thread in await self.threads(host):
-                if self.chance.random() < 0.5:
-                    made = await host.threads.fork(thread)
-                    self.tell(f"forked {made.thread_id} {thread}")
-                else:
-                    session = await host.fork_session(thread)
-                    await session.durable()
-                    self.tell(f"forked {session.thread_id} {thread}")
-                    await session.aclose()
+                try:
+                    if self.chance.random() < 0.5:
+                        made = await host.threads.fork(thread)
+                        self.tell(f"forked {made.thread_id} {thread}")
+                    else:
+                        session = await host.fork_session(thread)
+                        await session.durable()
+                        self.tell(f"forked {session.thread_id} {thread}")
+                        await session.aclose()
+                except (engine.InvalidRequest, engine.SessionStartError, engine.ThreadNotFound) as exc:
+                    if "archived" not in str(exc) and not isinstance(exc, engine.ThreadNotFound):
+                        raise  # another life may put it away meanwhile, and that is all
 
     async def archive(self, host: engine.Engine) -> None:
         """Puts threads away and brings them back, and names them."""
