@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import trio
 
@@ -11,7 +12,7 @@ from engine.cli.explaining import explain_path
 from engine.cli.policies import ConfiguredPolicy, configured_policy
 from engine.cli.signals import StopRequest, stop_on_signals
 from engine.cli.streams import Stderr
-from engine.errors import EngineError
+from engine.errors import EngineError, ProcessError
 from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.supervisor import open_supervisor
 from engine.permissions.view import DiskView
@@ -49,6 +50,9 @@ def _explain(policy: ConfiguredPolicy, path: str) -> int:
 
 async def _run(policy: ConfiguredPolicy, command: tuple[str, ...], stop: StopRequest) -> int:
     stop.arm()
+    program = command[0]
+    if shutil.which(os.path.join(policy.cwd, program) if os.sep in program else program) is None:
+        raise ProcessError(f"there is no program `{program}`")  # else its sandbox would fail, with a code of its own
     async with open_supervisor() as supervisor:
         sandbox = Sandbox(supervisor, protected=(str(policy.home),))
         with await sandbox.prepare(

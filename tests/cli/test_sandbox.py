@@ -114,6 +114,14 @@ def test_what_can_not_be_started_says_why(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("program", ["no-such-program", "./missing", "/nowhere/at/all"])
+def test_a_program_that_is_not_there_could_not_be_started(
+    here: Path, program: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sandbox", "--", program]) == 125
+    assert capfd.readouterr().err == f"Error: there is no program `{program}`\n"
+
+
 def test_ctrl_c_ends_the_command(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     needs_sandbox(capfd)
     process = subprocess.Popen(
