@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from engine.runtime import Engine as Engine
     from engine.runtime import open_engine as open_engine
     from engine.runtime import open_threads as open_threads
+    from engine.session.compaction.hooks import CompactionFacts as CompactionFacts
+    from engine.session.compaction.hooks import CompactionHooks as CompactionHooks
     from engine.session.delivery import EventsLost as EventsLost
     from engine.session.delivery import EventStream as EventStream
     from engine.session.environments import EnvironmentSelection as EnvironmentSelection
@@ -138,6 +140,7 @@ _HOMES = {
     "engine.protocol.settings": "CollaborationMode CollaborationSettings GranularApproval TokenUsage",
     "engine.protocol.thread_items": "ThreadItem ThreadTurn",
     "engine.runtime": "Engine open_engine open_threads",
+    "engine.session.compaction.hooks": "CompactionFacts CompactionHooks",
     "engine.session.delivery": "EventStream EventsLost",
     "engine.session.environments": "EnvironmentSelection RemoteEnvironment",
     "engine.session.session": "Session Turn",

@@ -31,6 +31,7 @@ from engine.execution.supervisor import open_supervisor
 from engine.models.opening import HostIdentity, open_models
 from engine.protocol.ids import ThreadId, TurnId
 from engine.records import define
+from engine.session.compaction.hooks import NO_HOOKS
 from engine.session.core import SessionCore
 from engine.session.environments import Environment, EnvironmentManager
 from engine.session.services import Services
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from engine.models.base import Model
     from engine.models.catalogue import ModelInfo
     from engine.models.manager import RefreshStrategy
+    from engine.session.compaction.hooks import CompactionHooks
     from engine.thread_store.interface import ThreadStore
 
 __all__ = ["Engine", "open_engine", "open_threads"]
@@ -366,6 +368,7 @@ async def open_engine(
     config_profile: str | None = None,
     system_folder: PathLike[str] | str = SYSTEM_FOLDER,
     environments: Sequence[Environment] = (),
+    compaction_hooks: CompactionHooks | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine for the length of a block; leaving it ends every session, orderly within `grace` seconds.
 
@@ -382,6 +385,7 @@ async def open_engine(
     - `config_profile`: a profile of the configuration: `<profile>.config.toml` in the home, else `[profiles.<profile>]`
     - `system_folder`: where an administrator's files stand (`config.toml`, `managed_config.toml`, `requirements.toml`)
     - `environments`: where commands can run besides this machine, which sessions and turns may select by their ids
+    - `compaction_hooks`: asked before and after each compaction of a session; they may stop it, or the turn after it
 
     Raises `ConfigError` where the configuration can't be used. Changes no state of the process.
     """
@@ -401,7 +405,7 @@ async def open_engine(
     try:
         async with (
             _services(
-                configurations, EnvironmentManager(environments), store, model, host, grace, on_crash
+                configurations, EnvironmentManager(environments), store, model, host, grace, compaction_hooks, on_crash
             ) as services,
             trio.open_nursery() as nursery,
         ):
@@ -438,6 +442,7 @@ async def _services(
     model: Model | None,
     host: HostIdentity,
     grace: float,
+    compaction_hooks: CompactionHooks | None,
     on_crash: Callable[[Session, Exception], None] | None,
 ) -> AsyncIterator[Services]:
     folder, environment = configurations.home, configurations.environment
@@ -484,5 +489,6 @@ async def _services(
             snapshots=SnapshotFolder.of(folder),
             telemetry=telemetry,
             otel=base.otel,
+            compaction_hooks=NO_HOOKS if compaction_hooks is None else compaction_hooks,
             crashed=crashed,
         )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 import engine
-from engine.aio.host import Host
+from engine.aio.host import HooksOnLoop, Host
 from engine.aio.session import EventStream, Session, Turn
 from engine.aio.threads import Threads
 from engine.config.sources import SYSTEM_FOLDER
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engine import (
         Approver,
         AttestationProvider,
+        CompactionHooks,
         ConfigEdit,
         ConfigWritten,
         ExternalLogin,
@@ -218,11 +219,12 @@ async def open_engine(
     config_profile: str | None = None,
     system_folder: PathLike[str] | str = SYSTEM_FOLDER,
     environments: Sequence[Environment] = (),
+    compaction_hooks: CompactionHooks | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine for the length of a block, on a Trio loop in a thread of its own. Parameters as `engine.open_engine`.
 
-    `auth`, `attestation` and `on_crash` are called on the host's loop. Several engines may be open at once,
-    each with its own thread.
+    `auth`, `attestation`, `compaction_hooks` and `on_crash` are called on the host's loop. Several engines may be open
+    at once, each with its own thread.
     """
     crashed: Callable[[engine.Session, Exception], None] | None = None
     if on_crash is not None:
@@ -255,6 +257,7 @@ async def open_engine(
         config_profile=config_profile,
         system_folder=system_folder,
         environments=environments,
+        compaction_hooks=None if compaction_hooks is None else HooksOnLoop(compaction_hooks),
     )
     host = Host(Portal(opening, "engine"))
     async with _opened(host) as inner:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from engine import (
         ApprovalRequest,
         Approver,
+        CompactionFacts,
+        CompactionHooks,
         Decision,
         Tool,
     )
 
-__all__ = ["Host"]
+__all__ = ["HooksOnLoop", "Host"]
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -94,6 +96,20 @@ class Host(Generic[S]):
             return await _on_loop(self.loop, functools.partial(approve, request))
 
         return ask
+
+
+class HooksOnLoop:
+    """Compaction hooks that run on the host's loop."""
+
+    def __init__(self, hooks: CompactionHooks) -> None:
+        self._hooks = hooks
+        self._loop = asyncio.get_running_loop()
+
+    async def before(self, facts: CompactionFacts) -> str | None:
+        return await _on_loop(self._loop, functools.partial(self._hooks.before, facts))
+
+    async def after(self, facts: CompactionFacts) -> str | None:
+        return await _on_loop(self._loop, functools.partial(self._hooks.after, facts))
 
 
 async def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[T]]) -> T:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 import engine
-from engine.blocking.host import Approver, Host, in_thread, refuse, tool
+from engine.blocking.host import Approver, CompactionHooks, HooksInThreads, Host, in_thread, refuse, tool
 from engine.blocking.session import EventStream, Session, Turn
 from engine.blocking.threads import Threads
 from engine.config.sources import SYSTEM_FOLDER
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Approver",
+    "CompactionHooks",
     "Engine",
     "EventStream",
     "Session",
@@ -220,10 +221,11 @@ def open_engine(
     config_profile: str | None = None,
     system_folder: PathLike[str] | str = SYSTEM_FOLDER,
     environments: Sequence[Environment] = (),
+    compaction_hooks: CompactionHooks | None = None,
 ) -> Iterator[Engine]:
     """An engine for the length of a block, on a Trio loop in a thread of its own. Parameters as `engine.open_engine`.
 
-    `auth` and `attestation` are called in worker threads, `on_crash` in a thread of its own.
+    `auth`, `attestation` and `compaction_hooks` are called in worker threads, `on_crash` in a thread of its own.
     Several engines may be open at once, each with its own thread.
     """
     crashed: Callable[[engine.Session, Exception], None] | None = None
@@ -249,6 +251,7 @@ def open_engine(
         config_profile=config_profile,
         system_folder=system_folder,
         environments=environments,
+        compaction_hooks=None if compaction_hooks is None else HooksInThreads(compaction_hooks),
     )
     host = Host(Portal(opening, "engine"))
     with _opened(host) as inner:

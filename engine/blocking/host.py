@@ -16,11 +16,12 @@ from engine.tools.functions import tool as async_tool
 if TYPE_CHECKING:
     from engine import (
         ApprovalRequest,
+        CompactionFacts,
         Decision,
         Tool,
     )
 
-__all__ = ["Approver", "Host", "in_thread", "refuse", "tool"]
+__all__ = ["Approver", "CompactionHooks", "HooksInThreads", "Host", "in_thread", "refuse", "tool"]
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -31,6 +32,13 @@ class Approver(Protocol):
     """Decides an approval request, in a worker thread. An exception counts as a refusal."""
 
     def __call__(self, request: ApprovalRequest, /) -> Decision: ...
+
+
+class CompactionHooks(Protocol):
+    """As `engine.CompactionHooks`, with plain methods; they run in a worker thread."""
+
+    def before(self, facts: CompactionFacts) -> str | None: ...
+    def after(self, facts: CompactionFacts) -> str | None: ...
 
 
 def refuse(request: ApprovalRequest, /) -> Decision:
@@ -57,6 +65,14 @@ def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         return await trio.to_thread.run_sync(functools.partial(function, *args, **kwargs), abandon_on_cancel=True)
 
     return call
+
+
+class HooksInThreads:
+    """Compaction hooks as ones for the engine's loop; they run in worker threads."""
+
+    def __init__(self, hooks: CompactionHooks) -> None:
+        self.before = in_thread(hooks.before)
+        self.after = in_thread(hooks.after)
 
 
 class Host(Generic[S]):

@@ -23,7 +23,6 @@ from engine.protocol.settings import TokenUsage, TokenUsageInfo
 from engine.protocol.wire import JsonObject
 from engine.records import define
 from engine.session.compaction.estimate import history_tokens
-from engine.session.compaction.hooks import NO_HOOKS, CompactionHooks
 from engine.session.context import interruption_marker
 from engine.session.delivery import EventHub
 from engine.session.history import History, sent_again
@@ -54,6 +53,7 @@ from engine.tools.turn_permissions import SessionApprovals
 if TYPE_CHECKING:
     from engine.execution.shell_snapshot import ShellSnapshots
     from engine.models.base import Model
+    from engine.session.compaction.hooks import CompactionHooks
     from engine.session.configuration import SessionConfiguration
     from engine.session.prewarm import Prewarm
     from engine.session.resume import StoredPast
@@ -95,7 +95,7 @@ class SessionCore:
     """How often the thread was compacted, as far as it is counted; numbers the context window."""
     counting: trio.Event | None = None
     """Set once `generation` is counted; `None` where there was nothing to count."""
-    compaction_hooks: CompactionHooks = NO_HOOKS
+    compaction_hooks: CompactionHooks
     """Asked before and after each compaction."""
     past: StoredPast | None = None
     """What a resumed thread brings along, until it is needed."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
     from engine.models.opening import ModelPool
+    from engine.session.compaction.hooks import CompactionHooks
     from engine.session.core import SessionCore
     from engine.session.environments import EnvironmentManager
     from engine.telemetry.handle import Telemetry
@@ -56,5 +57,7 @@ class Services:
     """What is told about sessions, and to whom."""
     otel: OtelSettings
     """The configuration of that, as the engine was opened with it."""
+    compaction_hooks: CompactionHooks
+    """Asked before and after each compaction."""
     crashed: Callable[[SessionCore, Exception], None]
     """Told when a running session ends by an error of its own."""

@@ -186,6 +186,7 @@ async def _session(start: Start) -> None:
         functions=start.request.functions,
         approve=start.request.approve,
         hub=hub,
+        compaction_hooks=start.services.compaction_hooks,
         default_model=model.slug,
         rollout_path=start.live.rollout_path if start.live is not None else None,
     )

@@ -41,6 +41,10 @@ class Style:
         """An approver made of a plain function."""
         raise NotImplementedError
 
+    def compaction_hooks(self, hook: Callable[[str, engine.CompactionFacts], str | None]) -> Any:
+        """Compaction hooks made of one plain function, which is told when it is asked, too."""
+        raise NotImplementedError
+
     def run(self, scenario: Scenario) -> None:
         """Runs a scenario to its end."""
         raise NotImplementedError
@@ -75,6 +79,16 @@ class TrioStyle(Style):
     def approver(self, approve: Callable[[engine.ApprovalRequest], engine.Decision]) -> Any:
         return _coroutine(approve)
 
+    def compaction_hooks(self, hook: Callable[[str, engine.CompactionFacts], str | None]) -> Any:
+        class Hooks:
+            async def before(self, facts: engine.CompactionFacts) -> str | None:
+                return hook("before", facts)
+
+            async def after(self, facts: engine.CompactionFacts) -> str | None:
+                return hook("after", facts)
+
+        return Hooks()
+
     def run(self, scenario: Scenario) -> None:
         trio.run(scenario, self)
 
@@ -106,6 +120,16 @@ class BlockingStyle(Style):
 
     def approver(self, approve: Callable[[engine.ApprovalRequest], engine.Decision]) -> Any:
         return approve
+
+    def compaction_hooks(self, hook: Callable[[str, engine.CompactionFacts], str | None]) -> Any:
+        class Hooks:
+            def before(self, facts: engine.CompactionFacts) -> str | None:
+                return hook("before", facts)
+
+            def after(self, facts: engine.CompactionFacts) -> str | None:
+                return hook("after", facts)
+
+        return Hooks()
 
     def run(self, scenario: Scenario) -> None:
         running = scenario(self)

@@ -240,6 +240,28 @@ def test_compacting_and_rolling_back(style: Style, tmp_path: Path) -> None:
     assert "second" not in asked
 
 
+def test_hooks_of_the_host_may_stop_a_compaction(style: Style, tmp_path: Path) -> None:
+    model = engine.ScriptedModel([scripts.reply(text) for text in ("a", "the note", "b")])
+    asked: list[tuple[str, str]] = []
+
+    def hook(when: str, facts: engine.CompactionFacts) -> str | None:
+        asked.append((when, facts.trigger))
+        return "not yet" if len(asked) == 1 else None
+
+    async def scenario(api: Style) -> None:
+        async with api.open_engine(home=tmp_path, model=model, compaction_hooks=api.compaction_hooks(hook)) as host:
+            async with host.session(FREE) as session:
+                await session.run("first")
+                with pytest.raises(engine.TurnInterrupted):
+                    await session.compact()
+                await session.compact()
+                assert (await session.run("second")).final_message == "b"
+
+    style.run(scenario)
+    assert asked == [("before", "manual"), ("before", "manual"), ("after", "manual")]
+    assert "the note" in str(model.requests[-1].body["input"])
+
+
 def test_forks_and_stored_threads(style: Style, tmp_path: Path) -> None:
     async def scenario(api: Style) -> None:
         model = engine.ScriptedModel([scripts.reply("a", repeat=None)])

@@ -6,7 +6,8 @@ the history as it was, in memory and in the rollout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compact"]
 
+logger = logging.getLogger("engine")
+
 
 async def compact(
     turn: TurnRun, trigger: CompactionTriggerKind, *, model: ModelInfo | None = None, within_turn: bool = False
@@ -50,7 +53,7 @@ async def compact(
         cwd=turn.facts.configuration.cwd,
         transcript_path=core.rollout_path,
     )
-    await _stop_for(turn, await core.compaction_hooks.before(facts))
+    await _ask(turn, "before", core.compaction_hooks.before, facts)
     shown = ContextCompactionTurnItem(new_item_id())
     turn.item_started(shown)
     context = await turn.context_after(None) if within_turn else None
@@ -72,7 +75,7 @@ async def compact(
     turn.item_completed(shown)
     if not remote:
         turn.emit(Warning(ACCURACY_WARNING))
-    await _stop_for(turn, await core.compaction_hooks.after(facts))
+    await _ask(turn, "after", core.compaction_hooks.after, facts)
 
 
 def _budget(turn: TurnRun) -> int:
@@ -81,7 +84,18 @@ def _budget(turn: TurnRun) -> int:
     return USER_TOKENS if window is None else min(USER_TOKENS, window // 4)
 
 
-async def _stop_for(turn: TurnRun, reason: str | None) -> None:
+async def _ask(
+    turn: TurnRun, when: str, hook: Callable[[CompactionFacts], Awaitable[str | None]], facts: CompactionFacts
+) -> None:
+    """Does not return where the hook stops the turn. A hook that fails is told and stops nothing."""
+    try:
+        reason = await hook(facts)
+        if not isinstance(reason, str | None):
+            raise TypeError(f"it answered {reason!r} instead of a text or None")
+    except Exception as exc:
+        logger.exception("a hook %s a compaction failed", when)
+        turn.emit(Warning(f"The hook {when} a compaction failed and is ignored: {exc}"))
+        return
     if reason is not None:
         turn.emit(Warning(reason))
         turn.core.request_interrupt(turn.id)

@@ -1,4 +1,7 @@
-"""Who may stop a compaction, before or after it: the seam that hooks plug into (extensibility.md, Pre/PostCompact)."""
+"""Who may stop a compaction, before or after it: the seam that hooks plug into (extensibility.md, Pre/PostCompact).
+
+`open_engine(compaction_hooks=...)` takes those of a host, for all sessions of the engine.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ class CompactionFacts:
 
 
 class CompactionHooks(Protocol):
-    """Both answer with the reason to stop, or `None` to go on. They raise nothing of their own and may be cancelled."""
+    """Both answer with the reason to stop, which the user is told, or `None` to go on.
+
+    They run in the task of the turn: an interrupt cancels them. One that fails stops nothing; the user is warned.
+    """
 
     async def before(self, facts: CompactionFacts) -> str | None:
         """Asked before anything is compacted; a reason stops the compaction and aborts the turn."""
