@@ -107,6 +107,7 @@ async def inside(opened: engine.Engine, *folders: Path) -> Snapshot:
             # Those that were abandoned too, so `wait_all_threads_completed` is not enough.
             while _busy_workers():  # noqa: ASYNC110
                 await trio.sleep(POLL_S)
+            await _index_is_idle(opened)
         await trio.testing.wait_all_tasks_blocked()
     process = _of_the_process(folders)
     tasks = Counter(_tasks(_main_task()))
@@ -123,6 +124,14 @@ async def inside(opened: engine.Engine, *folders: Path) -> Snapshot:
         sessions=frozenset(str(session.thread_id) for session in opened.sessions()),
         connections=_connections(opened),
     )
+
+
+async def _index_is_idle(opened: engine.Engine) -> None:
+    """Returns once the thread of the index has looked at all it was told of: meanwhile it has rollouts open."""
+    index = getattr(opened._services.store, "index", None)
+    if index is not None and index._database.started:
+        await index._sweep._wait()
+        await index.run(lambda _: None)  # its turn comes after what was handed in before
 
 
 def _of_the_process(folders: Iterable[Path]) -> Snapshot:
