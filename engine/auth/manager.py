@@ -33,6 +33,7 @@ logger = logging.getLogger("engine")
 
 OPENAI_KEY: Final = "OPENAI_API_KEY"
 ACCESS_TOKEN: Final = "CODEX_ACCESS_TOKEN"
+LOOK: Final = 0.5  # seconds that a start waits for the stored login
 FINISH: Final = 5.0  # seconds that a renewal under way has left when the engine closes
 LOG_IN_AGAIN: Final = "Log in again."
 ACCOUNT_CHANGED: Final = (
@@ -42,10 +43,14 @@ ACCOUNT_CHANGED: Final = (
 
 @frozen
 class Login:
-    """A login as requests use it. `renewable`: its tokens can be renewed here; `external`: the host renews them."""
+    """A login as requests use it. `renewable`: its tokens can be renewed here; `external`: the host renews them.
+
+    `told_plan` is what a host says of the plan.
+    """
 
     record: AuthRecord = attrs.field(repr=False)
     external: bool = False
+    told_plan: str | None = None
 
     @property
     def mode(self) -> Mode:
@@ -75,9 +80,11 @@ class Login:
 
     @property
     def plan(self) -> str | None:
-        """The plan of the account, where its tokens say."""
+        """The plan of the account, where the host or its tokens say."""
         tokens = self.record.tokens
-        return None if tokens is None else token_claims(tokens.id_token).plan
+        if self.told_plan is not None or tokens is None:
+            return self.told_plan
+        return token_claims(tokens.id_token).plan or token_claims(tokens.access_token).plan
 
     def request_auth(self) -> RequestAuth:
         """What requests send."""
@@ -147,6 +154,7 @@ class AuthManager:
         self._loading = trio.Lock()
         self._seen: object = None  # of the store, when it was read
         self._loaded = False
+        self._looked = False
         self._stored: Login | None = None
         self._supplied: Login | None = None  # by the host, in memory only
         self._flight: _Flight | None = None
@@ -174,6 +182,25 @@ class AuthManager:
         if found is not None:
             self._check_allowed(found.mode, found.account_id)
         return found
+
+    async def known(self) -> Login | None:
+        """The login without renewing it or asking the host. Reads the store where that changed, for half a second at
+        most: a keyring may not answer. What goes wrong is said by the first request.
+        """
+        if self._external is not None and self._api_key is None and self._supplied is None:
+            await trio.lowlevel.checkpoint()
+            return None
+        stale = self._seen != self._store.identity() if self._loaded else not self._looked
+        if self._host() is None and stale:
+            self._looked = True
+            with trio.move_on_after(LOOK):
+                try:
+                    await self.reload()
+                except LoginStoreError as exc:
+                    logger.info("the stored login is not known yet: %s", exc)
+        else:
+            await trio.lowlevel.checkpoint()
+        return self.cached
 
     async def _current(self) -> Login | None:
         if self._external is not None and self._supplied is None and self._api_key is None:
@@ -381,7 +408,7 @@ def _key(login: Login) -> object:
 
 def _external(login: ExternalLogin) -> Login:
     tokens = Tokens("", login.access_token, "", login.account_id)
-    return Login(AuthRecord(auth_mode="chatgptAuthTokens", tokens=tokens), external=True)
+    return Login(AuthRecord(auth_mode="chatgptAuthTokens", tokens=tokens), external=True, told_plan=login.plan)
 
 
 def _again(failure: LoginError) -> LoginError:

@@ -91,6 +91,7 @@ class Config:
     model_catalog_json: Path | None = None
     tool_output_token_limit: int | None = None
     service_tier: str | None = None
+    fast_default_opt_out: bool = False
     personality: str | None = None
     oss_provider: str | None = None
     chatgpt_base_url: str = "https://chatgpt.com/backend-api/"

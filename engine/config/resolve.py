@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 
 from engine.config.constraints import Required
 from engine.config.features import FeatureSet, multi_agent_v2_problem, resolve_features
+from engine.config.merge import merge
 from engine.config.model import AgentsConfig, Config, HistoryConfig, MemoriesConfig
 from engine.config.notices import startup_warnings
 from engine.config.paths import absolute_path
@@ -105,10 +106,10 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
     approval = required.approval_policy(values.get("approval_policy"), trust)
     reviewer = required.approvals_reviewer(values.get("approvals_reviewer"))
     web_search = required.web_search(values.text("web_search"), _web_search(values, features.enabled))
-    effective = {**stack.table, **values.profile, **values.session}
+    effective = merge(merge(stack.table, values.profile), values.session)
     analytics = cast("bool | None", cast(Table, values.get("analytics") or _EMPTY).get("enabled"))
     otel, otel_warnings = _otel(values.table("otel"), stack, analytics is not False)
-    ignored = tuple(unsupported(effective, features.enabled, values.table("features")))
+    ignored = tuple(unsupported(effective, features.enabled, cast(Table, effective.get("features") or _EMPTY)))
     return Config(
         home=around.home,
         cwd=around.cwd,
@@ -130,6 +131,7 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
         model_catalog_json=values.path("model_catalog_json"),
         tool_output_token_limit=values.number("tool_output_token_limit"),
         service_tier=service_tier(values.text("service_tier"), features.enabled),
+        fast_default_opt_out=values.table("notice").get("fast_default_opt_out") is True,
         personality=values.text("personality") or ("pragmatic" if features.enabled["personality"] else None),
         oss_provider=_oss_provider(values),
         chatgpt_base_url=values.text("chatgpt_base_url") or "https://chatgpt.com/backend-api/",

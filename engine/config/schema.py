@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from engine.config.features import FEATURE_ALIASES, FEATURES
 from engine.config.kinds import (
+    ANY,
     BOOL,
     INT,
     PATH,
@@ -148,6 +149,9 @@ AGENTS = Table(
     rest=Table({"description": STR, "config_file": PATH, "nickname_candidates": STRINGS}),
 )
 
+# What is in them is checked where a profile is chosen: the others do no harm.
+PERMISSION_PROFILE = Table(dict.fromkeys(("description", "extends", "filesystem", "network", "workspace_roots"), ANY))
+
 # What a profile may set besides; the same kinds as at the top.
 _SHARED: dict[str, Kind] = {
     "model": STR,
@@ -219,7 +223,7 @@ ROOT = Table(
             }
         ),
         "default_permissions": STR,
-        "permissions": MapOf(TABLE),
+        "permissions": MapOf(PERMISSION_PROFILE),
         "allow_login_shell": BOOL,
         "shell_environment_policy": Table(
             {
@@ -290,7 +294,7 @@ ROOT = Table(
             }
         ),
         "tool_suggest": TABLE,
-        "notice": TABLE,
+        "notice": Table({"fast_default_opt_out": BOOL}, rest=ANY),
         "audio": TABLE,
         "realtime": TABLE,
         "experimental_realtime_start_instructions": STR,

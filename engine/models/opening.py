@@ -102,6 +102,24 @@ class ModelPool:
             )
         return self._auth
 
+    async def account_plan(self) -> str | None:
+        """The plan of the login, where one is known without asking anybody; reads the stored login once.
+
+        An engine that can have no such login looks for a file at most.
+        """
+        host = self._host
+        if self._auth is None and (host.api_key or not self._may_have_account()):
+            await trio.lowlevel.checkpoint()
+            return None
+        login = await self.auth.known()
+        return None if login is None else login.plan
+
+    def _may_have_account(self) -> bool:
+        if self._host.external is not None or self._env.get("CODEX_ACCESS_TOKEN"):
+            return True
+        mode = self._config.cli_auth_credentials_store
+        return mode in ("keyring", "auto") or (mode == "file" and (self._home / "auth.json").exists())
+
     async def aclose(self) -> None:
         """Ends what is under way and closes what the pool opened; bounded, also when cancelled.
 

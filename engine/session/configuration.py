@@ -131,7 +131,7 @@ class SessionConfiguration:
             approvals_reviewer=config.approvals_reviewer,
             reasoning_effort=settings.reasoning_effort or config.model_reasoning_effort,
             reasoning_summary=settings.reasoning_summary or config.model_reasoning_summary,
-            service_tier=service_tier(settings.service_tier, config.features) or config.service_tier,
+            service_tier=_tier(settings.service_tier, config),
             personality=_personality(settings.personality) or (last and last.personality) or config.personality,
             collaboration=Collaboration(),
             environments=following(selected, cwd),
@@ -300,6 +300,13 @@ def _approval(policy: ApprovalPolicy) -> ApprovalPolicy:
     if isinstance(policy, GranularApproval) or policy in _APPROVAL_POLICIES:
         return policy
     raise InvalidRequest(f"unknown approval policy {policy!r}; known are {', '.join(_APPROVAL_POLICIES)}")
+
+
+def _tier(wanted: str | Unset | None, config: Config) -> str | None:
+    """The tier a start asks for; left out, the configured one."""
+    if isinstance(wanted, Unset):
+        return config.service_tier
+    return None if wanted is None else service_tier(wanted, config.features) or config.service_tier
 
 
 def _personality(personality: str | None) -> str | None:

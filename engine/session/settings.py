@@ -70,6 +70,7 @@ class SettingsUpdate:
 class SessionSettings:
     """How a session starts. What is `None` comes from the configuration; `cwd` from the process.
 
+    - `service_tier`: left out, the one of the configuration or of the login's plan; `None` means none
     - `permissions`: the id of a permission profile, not together with `sandbox`; `workspace_roots` are the directories
       the session works in, relative to the cwd, by default that alone
     - `collaboration_mode`: a name (`default`, `plan`) or a mode with all it sets; `personality`: `none`, `friendly` or
@@ -93,7 +94,7 @@ class SessionSettings:
     workspace_roots: Sequence[PathLike[str] | str] | None = None
     reasoning_effort: ReasoningEffort | str | None = None
     reasoning_summary: ReasoningSummaryMode | str | None = None
-    service_tier: str | None = None
+    service_tier: str | Unset | None = UNSET
     personality: str | None = None
     collaboration_mode: CollaborationMode | str | None = None
     environments: Sequence[EnvironmentSelection] | None = None

@@ -28,6 +28,8 @@ from engine.session.fork import fork_in_memory, fork_stored, stored_at
 from engine.session.from_memory import items_from_memory
 from engine.session.prewarm import Prewarm
 from engine.session.resume import count_generation, restore
+from engine.session.service_tiers import with_account_tier
+from engine.session.settings import UNSET
 from engine.session.startup import Start, Step, check_graph
 from engine.thread_store.interface import CreateThread, ResumeThread, ThreadQuery
 
@@ -58,9 +60,8 @@ async def _configuration(start: Start) -> None:
         arguments["model_provider"] = settings.model_provider
     overrides = permission_overrides(settings, cwd, DiskView(services.environment))
     start.config = await services.config_for(arguments, cwd, overrides)
-    services.model_for(
-        start.config, start.config.model_provider_id
-    )  # an unknown provider fails the start, not the turn
+    # An unknown provider fails the start, not the turn.
+    model = services.model_for(start.config, start.config.model_provider_id)
     configuration = SessionConfiguration.make(
         start.config,
         settings,
@@ -72,7 +73,8 @@ async def _configuration(start: Start) -> None:
         moved = None if request.update.cwd is None else absolute_folder(request.update.cwd, cwd)
         configuration = configuration.apply(request.update, cwd=moved)
         configuration = configuration.in_environments(request.update.environments, services.environments)
-    start.configuration = configuration
+    tiers = (settings.service_tier, UNSET if request.update is None else request.update.service_tier)
+    start.configuration = await with_account_tier(configuration, model.provider, services.models, *tiers)
 
 
 def _cwd(start: Start) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from engine.auth.record import AuthRecord
 from engine.auth.refreshing import CLIENT_ID, due, token_url
 from engine.auth.storage import AuthFile, LoginStore
 from engine.errors import InvalidRequest
-from tests.auth.logins import DAY, NOW, TokenServer, chatgpt, identity, jwt, managed, token_server
+from tests.auth.logins import DAY, NOW, FakeKeyring, TokenServer, chatgpt, identity, jwt, managed, token_server
 
 
 def stored(home: Path) -> AuthRecord:
@@ -463,3 +464,36 @@ async def test_nothing_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptur
     assert len(server.requests) == 3
     told = "\n".join([caplog.text, repr(login), str(caught.value), repr(manager), repr(caught.value.__cause__)])
     assert [secret for secret in secrets if secret in told] == []
+
+
+# --- what is known without asking ------------------------------------------------------------------
+
+
+async def test_what_is_known_is_read_again_only_where_it_changed(tmp_path: Path) -> None:
+    async with managed(tmp_path) as manager:
+        assert await manager.known() is None
+        AuthFile(tmp_path).save(chatgpt())
+        assert (await manager.known()) == (await manager.login())
+        (tmp_path / "auth.json").write_text("no login")
+        before = manager.cached
+        assert before is not None
+        assert await manager.known() == before  # the first request will say what is wrong
+
+
+async def test_a_keyring_that_hangs_holds_nobody_up_for_long(tmp_path: Path) -> None:
+    answer = threading.Event()
+
+    class Hanging(FakeKeyring):
+        def get_password(self, service: str, username: str) -> str | None:
+            answer.wait(30)
+            return super().get_password(service, username)
+
+    store = LoginStore(tmp_path, "keyring", keyring=Hanging)
+    try:
+        async with managed(tmp_path, store=store) as manager:
+            began = trio.current_time()
+            assert await manager.known() is None
+            assert await manager.known() is None
+            assert trio.current_time() - began < 5
+    finally:
+        answer.set()

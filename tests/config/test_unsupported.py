@@ -6,13 +6,12 @@ import re
 import tomllib
 from pathlib import Path
 
-import attrs
 import pytest
 
 from engine.config.features import FEATURES, resolve_features
-from engine.config.model import Config
-from engine.config.schema import ROOT
 from engine.config.unsupported import unsupported
+
+ROOT_FOLDER = Path(__file__).parents[2]
 
 
 def warnings(text: str) -> list[str]:
@@ -85,31 +84,6 @@ def test_what_makes_no_difference_to_a_session_is_listed_and_not_said() -> None:
     assert not any(thing.announced for thing in found)
 
 
-def test_every_key_of_the_schema_is_used_or_listed() -> None:
-    """A key that only the configuration itself reads would be dropped in silence."""
-    sources = [path.read_text() for path in (ROOT_FOLDER / "engine").rglob("*.py") if path.parent.name != "config"]
-    fields = {field.name for field in attrs.fields(Config)}
-    silent = []
-    for key in ROOT.keys:
-        used = key in fields and any(re.search(rf"(config|base)\.{key}\b", text) for text in sources)
-        if not used and key not in USED_INSIDE and not is_listed(key):
-            silent.append(key)
-    assert silent == []
-
-
-ROOT_FOLDER = Path(__file__).parents[2]
-# What the configuration makes of these is used under another name.
-USED_INSIDE = {
-    *("profile", "profiles", "model_provider", "model_providers", "openai_base_url", "oss_provider", "instructions"),
-    *("model_instructions_file", "sandbox_mode", "sandbox_workspace_write", "default_permissions", "permissions"),
-    *("projects", "project_root_markers", "project_doc_max_bytes", "project_doc_fallback_filenames", "agents"),
-    *("features", "experimental_use_unified_exec_tool", "suppress_unstable_features_warning", "skills", "tools"),
-    *("experimental_thread_store_endpoint", "debug", "model_supports_reasoning_summaries", "approvals_reviewer"),
-    *("hide_agent_reasoning", "chatgpt_base_url", "include_apps_instructions", "web_search"),
-    *("forced_chatgpt_workspace_id", "experimental_compact_prompt_file"),
-}
-
-
 def test_what_is_used_is_not_listed() -> None:
     """A line goes when the thing is built."""
     sources = [path.read_text() for path in (ROOT_FOLDER / "engine").rglob("*.py") if path.parent.name != "config"]
@@ -121,8 +95,3 @@ def test_what_is_used_is_not_listed() -> None:
 
 # Asked for only to say that it can't be had.
 ONLY_REFUSED = ("shell_zsh_fork",)
-
-
-def is_listed(key: str) -> bool:
-    table: dict[str, object] = {key: {"x": {"enabled": True}, "y": 1, "exporter": {}, "type": "in_memory"}}
-    return any(thing.thing.split(".")[0] == key for thing in unsupported(table, {}, {}))
