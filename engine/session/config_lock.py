@@ -26,7 +26,7 @@ __all__ = ["effective_table", "hold_to_lock"]
 async def hold_to_lock(start: Start, lock: ConfigLock, instructions: str) -> None:
     """Compares the start with the lock that is loaded, and writes its own where one is wanted.
 
-    The file goes again with a start that fails. Raises `ConfigError`.
+    The file goes again with a start that fails, and the folders made for it. Raises `ConfigError`.
     """
     assert start.configuration is not None
     assert start.model is not None
@@ -36,8 +36,9 @@ async def hold_to_lock(start: Start, lock: ConfigLock, instructions: str) -> Non
         check_replay(lock.loaded, table)
     if lock.export_dir is not None:
         path = os.path.join(lock.export_dir, f"{start.thread_id}.config.lock.toml")
-        start.undo.append(functools.partial(_remove, path))
-        await trio.to_thread.run_sync(_write, path, table)
+        made: list[str] = []
+        start.undo.append(functools.partial(_take_back, path, made))
+        await trio.to_thread.run_sync(_write, path, table, made)
 
 
 def effective_table(
@@ -88,10 +89,16 @@ def effective_table(
 _GRANULAR = ("sandbox_approval", "rules", "mcp_elicitations", "skill_approval", "request_permissions")
 
 
-def _write(path: str, table: Table) -> None:
+def _write(path: str, table: Table, made: list[str]) -> None:
+    """Writes the file; `made` gets the folders it made for it, the innermost first."""
     try:
         text = lock_text(table, __version__)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        folder = os.path.dirname(path)
+        missing = folder
+        while not os.path.lexists(missing):
+            made.append(missing)
+            missing = os.path.dirname(missing)
+        os.makedirs(folder, exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as exc:
@@ -100,6 +107,9 @@ def _write(path: str, table: Table) -> None:
         raise ConfigError(f"failed to serialize config lock file {path}: {exc}") from exc
 
 
-def _remove(path: str) -> None:
+def _take_back(path: str, made: list[str]) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
+    with contextlib.suppress(OSError):  # somebody else uses the folder by now
+        for folder in made:
+            os.rmdir(folder)

@@ -2,7 +2,8 @@
 
 session.md 2 and CONCURRENCY 1.1. The guard is entered before the first await and owns the live thread for life; steps
 run in an inner nursery, each as soon as what it needs is there; failures are recorded, never raised through
-a nursery; `commit()` and `started()` are adjacent and follow a last cancellation point.
+a nursery; `commit()` and `started()` are adjacent and follow a last cancellation point. What a step starts for longer
+than the start is a child of the session's nursery, `Start.ward`: it ends with a start that fails.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import attrs
 import trio
 
 from engine.errors import EngineClosed, EngineError, SessionStartError
+from engine.protocol.events import Warning
 from engine.records import define, frozen
 from engine.session.telling import session_telemetry
 from engine.session.ward import Ward, collapse
@@ -38,9 +40,13 @@ if TYPE_CHECKING:
     from engine.tools.approvals import Approver
     from engine.tools.functions import Tool
 
-__all__ = ["Start", "StartRequest", "Step", "check_graph", "session_main"]
+__all__ = ["Start", "StartRequest", "Step", "StepFailed", "check_graph", "session_main"]
 
 logger = logging.getLogger("engine")
+
+
+class StepFailed(EngineError):
+    """A step did not end in time, or ended without what it is there for."""
 
 
 @frozen(kw_only=True)
@@ -76,15 +82,39 @@ class Start:
     core: SessionCore | None = None
     undo: list[Callable[[], None]] = attrs.field(factory=list)
     """What a start that fails takes back, besides the thread; quick, and never raises."""
+    ward: Ward = attrs.field(init=False)
+    """The nursery of the session, for what a step starts and does not wait for."""
+    warnings: list[str] = attrs.field(factory=list)
+    """For the user; the step that makes the session tells them, in their place (session.md 2.4)."""
+
+    def warn(self, text: str) -> None:
+        """Tells the user: with the session, or at once where that is there."""
+        if self.core is None:
+            self.warnings.append(text)
+        else:
+            self.core.hub.emit("", Warning(text))
+
+    def go_without(self, step: Step, why: Exception) -> None:
+        """An optional step has failed: told as its policy says."""
+        logger.warning(
+            "startup step %s failed: %s", step.name, why, exc_info=None if isinstance(why, EngineError) else why
+        )
+        if step.on_failure == "warn":
+            self.warn(f"The session goes on without its startup step `{step.name}`: {why}")
 
 
 @frozen
 class Step:
     """One step of the start.
 
-    `needs` names the steps that come before it. `budget_ms` is what it may cost in a warm start (bench.toml measures
-    it). `when`: `before_ready` steps hold the session back, `background` ones run in its nursery once it is up, if
-    `applies` says that there is something to do.
+    - `needs`: the steps that come before it
+    - `budget_ms`: what it may cost in a warm start; bench.toml measures it
+    - `when`: `before_ready` steps hold the session back, `background` ones run in its nursery once it is up, if
+      `applies` says that there is something to do
+    - `on_failure`: what a failure is: the end of the start (of the session, if that is up), or only a line in the log,
+      or that and a warning for the user
+    - `deadline`: seconds after which a step that hangs has failed; `None` where it never waits
+    - `gives`: the fields of `Start` that it fills
     """
 
     name: str
@@ -93,6 +123,9 @@ class Step:
     budget_ms: float = 0.1
     when: Literal["before_ready", "background"] = "before_ready"
     applies: Callable[[Start], bool] = lambda start: True
+    on_failure: Literal["fail", "warn", "log"] = "fail"
+    deadline: float | None = None
+    gives: tuple[str, ...] = ()
 
     @property
     def span(self) -> str:
@@ -114,13 +147,43 @@ async def _run_step(step: Step, start: Start) -> None:
     began = time.perf_counter()
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
     try:
-        await step.run(start)
+        if step.deadline is None:
+            await step.run(start)
+        else:
+            await _run_in_time(step, start, step.deadline)
+        for field in step.gives:
+            if getattr(start, field) is None:
+                raise StepFailed(f"the startup step `{step.name}` left `{field}` empty")
         status = "ok"
     except Exception:
         status = "failed"
         raise
     finally:
         start.trace.add(step.name, began, time.perf_counter(), status)
+
+
+async def _run_in_time(step: Step, start: Start, seconds: float) -> None:
+    with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
+        await step.run(start)
+    if scope.cancelled_caught:
+        raise StepFailed(f"the startup step `{step.name}` was not done within {seconds:g} s")
+
+
+async def _run_optional(step: Step, start: Start) -> None:
+    """As `_run_step`, but a failure ends nothing."""
+    try:
+        await _run_step(step, start)
+    except BaseExceptionGroup as group:  # of a nursery in the step
+        exc = collapse(group)
+        if not isinstance(exc, Exception):
+            raise exc from None
+        start.go_without(step, exc)
+    except Exception as exc:
+        start.go_without(step, exc)
+
+
+def _runner(step: Step) -> Callable[[Step, Start], Awaitable[None]]:
+    return _run_step if step.on_failure == "fail" else _run_optional
 
 
 async def _run_from(step: Step, steps: Sequence[Step], start: Start, ward: Ward, done: set[str]) -> None:
@@ -130,7 +193,7 @@ async def _run_from(step: Step, steps: Sequence[Step], start: Start, ward: Ward,
     while following is not None:
         step, following = following, None
         await trio.lowlevel.checkpoint_if_cancelled()
-        await ward.run(step.name, _run_step, step, start)
+        await ward.run(step.name, _runner(step), step, start)
         if ward.failures:
             return
         done.add(step.name)
@@ -161,8 +224,7 @@ async def session_main(
     try:
         async with guard:
             async with trio.open_nursery() as session_nursery:
-                ward = Ward(session_nursery)
-                start = Start(services, request, guard, TraceRecorder())
+                start.ward = ward = Ward(session_nursery)
                 steps = [step for step in graph if step.when == "before_ready"]
                 done: set[str] = set()
                 async with trio.open_nursery() as startup:
@@ -177,7 +239,7 @@ async def session_main(
                     core.startup_trace = start.trace.finish()
                     for step in graph:
                         if step.when == "background" and step.applies(start):
-                            ward.start_soon(step.name, step.run, start)
+                            ward.start_soon(step.name, _runner(step), step, start)
                     await trio.lowlevel.checkpoint_if_cancelled()  # the last fallible line
                     guard.commit()
                     core.up = True

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import time
+from typing import TYPE_CHECKING, Final, cast
 
 from engine import __version__
-from engine.errors import ThreadNotFound
+from engine.errors import StoreError, ThreadNotFound
 from engine.execution.git_info import read_git_info
 from engine.execution.shells import refuse_zsh_fork
 from engine.models.base import Model
@@ -32,6 +33,9 @@ from engine.session.service_tiers import with_account_tier
 from engine.session.settings import UNSET
 from engine.session.startup import Start, Step, check_graph
 from engine.thread_store.interface import CreateThread, ResumeThread, ThreadQuery
+
+if TYPE_CHECKING:
+    from engine.thread_store.stored_tail import StoredTail
 
 __all__ = ["GRAPH"]
 
@@ -99,7 +103,10 @@ async def _stored_thread(start: Start) -> None:
         thread = found.thread_id
     elif isinstance(thread, str):
         thread = parse_thread_id(thread)
-    start.tail = await store.load_tail(thread)
+    tail: object = await store.load_tail(thread)
+    if not isinstance(getattr(tail, "meta", None), SessionMeta):  # stores may be anybody's
+        raise StoreError(f"the thread store gave no end of thread {thread}, but {tail!r}")
+    start.tail = cast("StoredTail", tail)
 
 
 async def _model(start: Start) -> None:
@@ -205,6 +212,8 @@ async def _session(start: Start) -> None:
         hub.emit("", Warning(NO_TRACE_BUNDLES))
     if configuration.approval_policy == "on-failure":
         hub.emit("", Warning(ON_FAILURE_DEPRECATED))
+    for text in start.warnings:
+        hub.emit("", Warning(text))
     if previous is not None and previous != model.slug and start.request.snapshot is None:
         hub.emit("auto-compact-0", Warning(MODEL_CHANGED.format(previous=previous, current=model.slug)))
     if start.live is not None:
@@ -279,15 +288,64 @@ def _has_prewarm(start: Start) -> bool:
     return start.core is not None and start.core.prewarm is not None
 
 
+# Seconds. A disk or a network that hangs must not hang a start; a large thread on a slow disk takes its time.
+WAITS: Final = 60.0
+COPIES: Final = 600.0
+
 GRAPH: tuple[Step, ...] = (
-    Step("stored_thread", _stored_thread),
-    Step("configuration", _configuration, needs=("stored_thread",), budget_ms=0.2),
+    Step("stored_thread", _stored_thread, deadline=WAITS),
+    Step(
+        "configuration",
+        _configuration,
+        needs=("stored_thread",),
+        budget_ms=0.2,
+        deadline=WAITS,
+        gives=("config", "configuration"),
+    ),
     Step("shell", _shell, needs=("configuration",)),
-    Step("model", _model, needs=("configuration",)),
-    Step("thread_persistence", _thread_persistence, needs=("model",), budget_ms=0.2),
-    Step("session", _session, needs=("thread_persistence", "shell"), budget_ms=0.2),
-    Step("window_generation", _window_generation, needs=("session",), when="background", applies=_is_uncounted),
-    Step("model_catalogue", _model_catalogue, needs=("session",), when="background", applies=_has_catalogue),
-    Step("prewarm", _prewarm, needs=("session",), when="background", applies=_has_prewarm),
+    Step("model", _model, needs=("configuration",), gives=("model",)),
+    Step(
+        "thread_persistence",
+        _thread_persistence,
+        needs=("model",),
+        budget_ms=0.2,
+        deadline=COPIES,
+        gives=("thread_id",),
+    ),
+    Step(
+        "session",
+        _session,
+        needs=("thread_persistence", "shell"),
+        budget_ms=0.2,
+        deadline=WAITS,
+        gives=("core",),
+    ),
+    Step(
+        "window_generation",
+        _window_generation,
+        needs=("session",),
+        when="background",
+        applies=_is_uncounted,
+        on_failure="warn",
+        deadline=COPIES,
+    ),
+    Step(
+        "model_catalogue",
+        _model_catalogue,
+        needs=("session",),
+        when="background",
+        applies=_has_catalogue,
+        on_failure="log",
+        deadline=WAITS,
+    ),
+    Step(
+        "prewarm",
+        _prewarm,
+        needs=("session",),
+        when="background",
+        applies=_has_prewarm,
+        on_failure="log",
+        deadline=WAITS,
+    ),
 )
 check_graph(GRAPH)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Self, final
 import trio
 
 from engine.errors import InvalidRequest, StoreError
+from engine.thread_store.live_thread import LiveThread
 
 if TYPE_CHECKING:
     from engine.thread_store.interface import CreateThread, ForkThread, ResumedThread, ResumeThread, ThreadStore
-    from engine.thread_store.live_thread import LiveThread
 
 __all__ = ["LiveThreadGuard"]
 
@@ -44,23 +44,21 @@ class LiveThreadGuard:
     def create(self, params: CreateThread) -> LiveThread:
         """Creates the thread and owns it. Neither waits nor touches the disk. Raises as `ThreadStore.create`."""
         self._need_none()
-        self.live = self._store.create(params)
-        return self.live
+        return self._own(self._store.create(params))
 
     @trio.lowlevel.enable_ki_protection
     async def resume(self, params: ResumeThread) -> ResumedThread:
         """Resumes the thread and owns it. Raises as `ThreadStore.resume`; being cancelled leaves nothing behind."""
         self._need_none()
         resumed = await self._store.resume(params)
-        self.live = resumed.live
+        self._own(getattr(resumed, "live", None))
         return resumed
 
     @trio.lowlevel.enable_ki_protection
     async def fork(self, params: ForkThread) -> LiveThread:
         """Forks a thread and owns the fork. Raises as `ThreadStore.fork`; being cancelled leaves nothing behind."""
         self._need_none()
-        self.live = await self._store.fork(params)
-        return self.live
+        return self._own(await self._store.fork(params))
 
     def commit(self) -> None:
         """The start has succeeded: shut the thread down at the end instead of discarding it."""
@@ -91,6 +89,13 @@ class LiveThreadGuard:
             self.error = failure
         finally:
             live.forget()
+
+    def _own(self, given: object) -> LiveThread:
+        """Stores may be anybody's: what is no thread is refused before something relies on it."""
+        if not isinstance(given, LiveThread):
+            raise StoreError(f"the thread store gave no live thread, but {given!r}")
+        self.live = given
+        return given
 
     def _need_none(self) -> None:
         if self.live is not None:

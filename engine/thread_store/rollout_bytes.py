@@ -35,6 +35,7 @@ class RolloutBytes:
         except OSError as exc:
             raise StoreError(f"failed to read {path}: {exc}") from exc
         if not stat.S_ISREG(found.st_mode):
+            self.close()
             raise StoreError(f"failed to read {path}: it is no regular file")
         self.identity = found.st_dev, found.st_ino
         self.size = found.st_size

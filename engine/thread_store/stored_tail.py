@@ -81,6 +81,13 @@ class RolloutFileTail:
     def __init__(self, path: Path) -> None:
         """Reads the end of the file. Raises `ThreadNotFound`; `StoreError` where it is no thread or can't be read."""
         file = RolloutBytes(path)
+        try:
+            self._read(path, file)
+        except BaseException:
+            file.close()  # the error keeps this frame, and whoever keeps the error would keep the handle
+            raise
+
+    def _read(self, path: Path, file: RolloutBytes) -> None:
         meta = first_meta(file)
         if meta is None:
             what = "has no readable session_meta line, so it is no thread" if _has_text(file) else "is empty"

@@ -21,6 +21,7 @@ from trio._core._thread_cache import THREAD_CACHE  # private: who is idle; see `
 
 import engine
 from engine.execution._link import Link
+from tests.sweeps.services import RUNNING
 
 __all__ = ["Snapshot", "differences", "inside", "outside"]
 
@@ -47,6 +48,7 @@ class Snapshot:
     listening: frozenset[str]
     files: Mapping[str, str]
     rows: frozenset[str]
+    services: Counter[str]
     tasks: Counter[str] = attrs.field(factory=Counter)
     live: frozenset[str] = frozenset()
     sessions: frozenset[str] = frozenset()
@@ -142,6 +144,7 @@ def _of_the_process(folders: Iterable[Path]) -> Snapshot:
         listening=frozenset(_listening()),
         files=dict(_files(folders)),
         rows=frozenset(_rows(folders)),
+        services=Counter(RUNNING),
     )
 
 

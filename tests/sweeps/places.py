@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import attrs
+import pytest
 import trio
 
 import engine
 from engine.models.scripts import reply
 from engine.session.startup import Start, Step
 from engine.session.steps import GRAPH
+from tests.sweeps.services import EVERYTHING
 
 __all__ = ["KINDS", "WRITING", "Kind", "Stored", "after_step", "opened_on", "spread", "stored_threads"]
 
@@ -94,12 +96,22 @@ async def _write(start: Start) -> None:
 
 @attrs.frozen
 class Kind:
-    """A way to start a session. `writes`: it leaves a file once it has succeeded."""
+    """A way to start a session.
+
+    - `writes`: it leaves a file once it has succeeded
+    - `config`: what the engine is configured with; `{home}` stands for its home
+    """
 
     name: str
     start: Callable[[engine.Engine, Stored], Awaitable[engine.Session]]
     graph: tuple[Step, ...] = spread(GRAPH)
     writes: bool = False
+    config: Mapping[str, str] = attrs.field(factory=dict)
+
+    def open(self, home: Path) -> AbstractAsyncContextManager[engine.Engine]:
+        """An engine for it."""
+        config = {key: value.format(home=home) for key, value in self.config.items()}
+        return opened_on(home, config=config)
 
     async def __call__(self, opened: engine.Engine, stored: Stored) -> engine.Session:
         opened._graph = self.graph
@@ -114,18 +126,47 @@ def _new(opened: engine.Engine, stored: Stored) -> Awaitable[engine.Session]:
     return opened.start_session(stored.settings(config={"hide_agent_reasoning": True}))
 
 
+async def _in_place(opened: engine.Engine, stored: Stored) -> engine.Session:
+    """The user wants an empty session in place of the one there is."""
+    old = await opened.resume_session(stored.thread, settings=stored.settings())
+    await old.aclose()
+    return await _new(opened, stored)
+
+
+def _resumed(opened: engine.Engine, stored: Stored) -> Awaitable[engine.Session]:
+    return opened.resume_session(stored.thread, settings=stored.settings())
+
+
+async def _uncounted(opened: engine.Engine, stored: Stored) -> engine.Session:
+    """Nothing is looked at but the last lines, so that the rest is left to the background."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.thread_store.stored_tail.AT_ONCE", 64)
+        return await _resumed(opened, stored)
+
+
+def _forked(opened: engine.Engine, stored: Stored) -> Awaitable[engine.Session]:
+    return opened.fork_session(stored.thread, settings=stored.settings())
+
+
 WRITING = after_step("thread_persistence", _write)
+LOCKED = {"debug.config_lockfile.export_dir": "{home}/locks/deep"}
 KINDS = (
     Kind("persistent", _new),
     Kind("ephemeral", lambda opened, stored: opened.start_session(stored.settings(ephemeral=True))),
-    Kind("resumed", lambda opened, stored: opened.resume_session(stored.thread, settings=stored.settings())),
+    Kind("resumed", _resumed),
     Kind("last", lambda opened, stored: opened.resume_session("last", settings=stored.settings())),
+    Kind("uncounted", _uncounted),
+    Kind("forked", _forked, writes=True),
     Kind(
-        "forked",
-        lambda opened, stored: opened.fork_session(stored.thread, settings=stored.settings()),
-        writes=True,
+        "forked in memory",
+        lambda opened, stored: opened.fork_session(stored.thread, settings=stored.settings(ephemeral=True)),
     ),
+    Kind("in place", _in_place),
     Kind("writing", _new, spread(WRITING), writes=True),
+    Kind("locked", _new, writes=True, config=LOCKED),
     Kind("swift", lambda opened, stored: opened.start_session(stored.settings()), GRAPH),
     Kind("swift writing", lambda opened, stored: opened.start_session(stored.settings()), WRITING, writes=True),
+    Kind("everything", _new, EVERYTHING),
+    Kind("everything resumed", _resumed, EVERYTHING),
+    Kind("everything forked", _forked, EVERYTHING, writes=True),
 )

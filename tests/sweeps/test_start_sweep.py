@@ -11,7 +11,7 @@ import engine
 from engine.errors import EngineClosed
 from tests.sweeps.leaks import Snapshot, differences, inside, outside
 from tests.sweeps.lines import Lines
-from tests.sweeps.places import KINDS, PATIENCE_S, Kind, Stored, opened_on
+from tests.sweeps.places import KINDS, PATIENCE_S, Kind, Stored
 from tests.sweeps.points import interrupt
 from tests.sweeps.sweeping import SEEDS, Case, Places, sizes, sweep
 
@@ -23,7 +23,7 @@ def cancelled(kind: Kind, stored: Stored, *, warm: bool = False) -> Case:
 
     async def main(points: Places, home: Path) -> str:
         with trio.fail_after(PATIENCE_S):
-            async with opened_on(home) as opened:
+            async with kind.open(home) as opened:
                 if warm:
                     await warm_up(opened, stored)
                 before = await inside(opened, home)
@@ -60,7 +60,7 @@ def interrupted(kind: Kind, stored: Stored) -> Case:
 
     async def main(points: Places, home: Path, engines: list[engine.Engine], started: list[engine.Session]) -> None:
         with trio.fail_after(PATIENCE_S):
-            async with opened_on(home) as opened:
+            async with kind.open(home) as opened:
                 engines.append(opened)
                 points.arm(interrupt)
                 try:
@@ -111,7 +111,7 @@ def closed(kind: Kind, stored: Stored) -> Case:
         leave = trio.Event()
         with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as callers:
-                async with opened_on(home) as opened:
+                async with kind.open(home) as opened:
                     callers.start_soon(start, opened)
                     await leave.wait()
                 check_empty(opened)
@@ -152,7 +152,7 @@ async def warm_up(opened: engine.Engine, stored: Stored) -> None:
 async def go_on(kind: Kind, home: Path, stored: Stored) -> None:
     """The next engine on this home starts the next session."""
     with trio.fail_after(PATIENCE_S):
-        async with opened_on(home) as opened:
+        async with kind.open(home) as opened:
             session = await kind(opened, stored)
             assert (await session.run("go on")).final_message == "fine"
 
