@@ -12,23 +12,13 @@ import attrs
 import trio
 
 from engine.errors import EngineError, InvalidRequest, SessionClosed, SessionCrashed, StoreError, TurnInterrupted
-from engine.exec_policy.in_force import RulesInForce
-from engine.execution.terminals import TerminalManager
-from engine.models.base import ModelSession, SessionFacts, open_model_session
 from engine.models.catalogue import ModelInfo, find_model
 from engine.protocol.events import ErrorEvent, ShutdownComplete, TurnAborted, Warning
 from engine.protocol.ids import SessionId, ThreadId, TurnId
-from engine.protocol.rollout_items import TurnContext
 from engine.protocol.settings import TokenUsage, TokenUsageInfo
-from engine.protocol.wire import JsonObject
 from engine.records import define
-from engine.session.compaction.estimate import history_tokens
-from engine.session.context import interruption_marker
 from engine.session.delivery import EventHub
-from engine.session.history import History, sent_again
-from engine.session.rollback import roll_back
-from engine.session.settings import SettingsUpdate
-from engine.session.shell_snapshots import session_snapshots
+from engine.session.history import History
 from engine.session.submissions import (
     Compact,
     Interrupt,
@@ -39,26 +29,23 @@ from engine.session.submissions import (
     UpdateSettings,
     UserTurn,
 )
-from engine.session.turn import CANT_STEER_COMPACTION, TurnRun
-from engine.session.turn_setup import make_turn
-from engine.session.user_shell import run_user_shell
 from engine.session.ward import Ward
 from engine.telemetry.handle import NO_TELEMETRY, Telemetry
-from engine.tools.approvals import Approver
-from engine.tools.builtin import session_tools
-from engine.tools.functions import Tool
-from engine.tools.registry import ToolRegistry
-from engine.tools.turn_permissions import SessionApprovals
 
 if TYPE_CHECKING:
-    from engine.execution.shell_snapshot import ShellSnapshots
-    from engine.models.base import Model
+    from engine.protocol.rollout_items import TurnContext
+    from engine.protocol.wire import JsonObject
     from engine.session.compaction.hooks import CompactionHooks
     from engine.session.configuration import SessionConfiguration
     from engine.session.prewarm import Prewarm
     from engine.session.resume import StoredPast
     from engine.session.services import Services
+    from engine.session.settings import SettingsUpdate
+    from engine.session.turn import TurnRun
+    from engine.session.turn_resources import TurnResources
     from engine.telemetry.trace import StartupTrace
+    from engine.tools.approvals import Approver
+    from engine.tools.functions import Tool
 
 __all__ = ["SessionCore"]
 
@@ -84,8 +71,6 @@ class SessionCore:
     functions: Sequence[Tool] = ()
     approve: Approver
     hub: EventHub
-    approvals: SessionApprovals = attrs.field(init=False)
-    """What the user agreed to for the whole session."""
     history: History = attrs.field(factory=History)
     reference: TurnContext | None = None
     previous_model: str | None = None
@@ -118,17 +103,14 @@ class SessionCore:
     ward: Ward = attrs.field(init=False)
     _handling: Submission | None = attrs.field(default=None, init=False)
     _shutdown_id: str = attrs.field(default="", init=False)
-    _terminals: TerminalManager | None = attrs.field(default=None, init=False)
-    _snapshots: tuple[ShellSnapshots | None] | None = attrs.field(default=None, init=False)
-    _registries: dict[tuple[str, bool], ToolRegistry] = attrs.field(factory=dict, init=False)
-    _line: tuple[Model, ModelSession] | None = attrs.field(default=None, init=False)
+    _resources: TurnResources | None = attrs.field(default=None, init=False)
     _send: trio.MemorySendChannel[Submission] = attrs.field(init=False)
     _receive: trio.MemoryReceiveChannel[Submission] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        config = self.configuration.config
-        self.approvals = SessionApprovals(RulesInForce.of(config))
         self._send, self._receive = trio.open_memory_channel[Submission](QUEUE_SIZE)
+        if self.configuration.config.requirements.rules is not None:
+            self.resources()  # rules of an administrator that can't be used fail the start
 
     # --- from outside --------------------------------------------------------------------------
 
@@ -207,19 +189,10 @@ class SessionCore:
 
     async def _handle(self, submission: Submission) -> None:
         match submission.op:
-            case UserTurn() as op:
-                submission.reply.answer(await self._user_turn(submission, op))
             case UpdateSettings(update):
-                self._apply(submission, update)
+                self.apply(submission, update)
                 self.configuration = self.configuration.in_environments(update.environments, self.services.environments)
                 submission.reply.answer(None)
-            case RunShell() as op:
-                submission.reply.answer(self._user_shell(submission, op))
-            case Compact():
-                submission.reply.answer(await self._compact(submission))
-            case Rollback(turns):
-                await roll_back(self, submission.id, turns)
-                self.hub.then(functools.partial(submission.reply.answer, None))
             case Interrupt(turn_id):
                 if self.active is not None and turn_id in (None, self.active.id):
                     await self.abort("interrupted")
@@ -228,8 +201,13 @@ class SessionCore:
                 self._shutdown_id = submission.id
                 await self._shut_down()
                 submission.reply.answer(None)
+            case UserTurn() | RunShell() | Compact() | Rollback() as op:
+                from engine.session.turn_operations import perform  # with the first: no start needs what turns need
 
-    def _apply(self, submission: Submission, update: SettingsUpdate | None) -> None:
+                await perform(self, submission, op)
+
+    def apply(self, submission: Submission, update: SettingsUpdate | None) -> None:
+        """Takes new settings, all or none. Raises `InvalidRequest`, told as an event too."""
         if update is None:
             return
         try:
@@ -241,100 +219,15 @@ class SessionCore:
         if update.approvals_reviewer is not None and self.configuration.approvals_reviewer != "user":
             self.hub.emit(submission.id, Warning(NO_REVIEWER))
 
-    async def _user_turn(self, submission: Submission, op: UserTurn) -> TurnRun:
-        # Settings are committed even where the input ends up steering the active turn.
-        self._apply(submission, op.update)
-        model_info = self.model_info()
-        if model_info.is_fallback:
-            self.hub.emit(
-                submission.id,
-                Warning(
-                    f"Model metadata for `{model_info.slug}` not found. Defaulting to fallback metadata; "
-                    "this can degrade performance and cause issues."
-                ),
-            )
-        if self.active is not None and self.active.kind == "compact":
-            self.hub.emit(
-                submission.id,
-                ErrorEvent(CANT_STEER_COMPACTION, {"active_turn_not_steerable": {"turn_kind": "compact"}}),
-            )
-            raise InvalidRequest(CANT_STEER_COMPACTION)
-        if self.active is not None and self.active.kind == "regular":
-            self.active.pending.append(op.input)
-            return self.active
-        await self.abort("replaced")
-        if submission.reply.arrived():
-            raise InvalidRequest("the request was withdrawn")
-        environments = op.update.environments if op.update is not None else None
-        turn = make_turn(self, submission, op.input, model_info, environments=environments)
-        turn.output_schema = op.update.output_schema if op.update is not None else None
-        self._start(turn, submission)
-        return turn
+    # --- for its turns -------------------------------------------------------------------------
 
-    async def _compact(self, submission: Submission) -> TurnRun:
-        await self.abort("replaced")
-        if submission.reply.arrived():
-            raise InvalidRequest("the request was withdrawn")
-        turn = make_turn(self, submission, (), self.model_info(), kind="compact")
-        self._start(turn, submission)
-        return turn
+    def resources(self) -> TurnResources:
+        """What the turns share; made with the first one."""
+        if self._resources is None:
+            from engine.session.turn_resources import TurnResources
 
-    def _user_shell(self, submission: Submission, op: RunShell) -> TurnRun:
-        model_info = self.model_info()
-        host = self.active
-        turn = make_turn(self, submission, (), model_info, kind="user_shell", host=host)
-        if host is None:
-            self.active = turn
-        else:
-            self.beside.add(turn)
-        self.ward.start_soon("user shell", run_user_shell, turn, op.command, host, context=submission.context)
-        return turn
-
-    def _start(self, turn: TurnRun, submission: Submission) -> None:
-        self.hub.stop_replay()
-        self.active = turn
-        self.ward.start_soon(f"turn {turn.id}", turn.run, context=submission.context)
-
-    def registry(self, model_info: ModelInfo, *, somewhere: bool = True) -> ToolRegistry:
-        """The tools of a turn with this model; `somewhere` says whether it has an environment to work in."""
-        key = (model_info.slug, somewhere)
-        registry = self._registries.get(key)
-        if registry is None:
-            tools = session_tools(self.configuration.config, model_info, self.functions, somewhere=somewhere)
-            registry = self._registries[key] = ToolRegistry(tools)
-        return registry
-
-    def terminals(self) -> TerminalManager:
-        """The background terminals; made with the first turn."""
-        if self._terminals is None:
-            self._terminals = TerminalManager(
-                self.services.supervisor,
-                self.ward.nursery,
-                max_poll_ms=self.configuration.config.background_terminal_max_timeout,
-            )
-        return self._terminals
-
-    def snapshots(self) -> ShellSnapshots | None:
-        """What commands load in place of the user's profile; `None` where the session wants none."""
-        if self._snapshots is None:
-            self._snapshots = (session_snapshots(self),)
-        return self._snapshots[0]
-
-    def line_to(self, model: Model) -> ModelSession:
-        """The session's own line to a model, kept while its turns use that model."""
-        if self._line is not None:
-            known, line = self._line
-            if known is model:
-                return line
-            line.fall_back()  # lets its connection go
-        facts = SessionFacts(
-            spawn=self.ward.start_soon,
-            input_form=sent_again,
-            acknowledge=self.configuration.config.features.get("responses_websocket_response_processed", False),
-        )
-        line = open_model_session(model, facts)
-        self._line = (model, line)
-        return line
+            self._resources = TurnResources(self)
+        return self._resources
 
     async def use_prewarm(self, limit: float) -> None:
         """The first turn takes the prepared connection, and waits for it until it is `limit` seconds old."""
@@ -355,6 +248,8 @@ class SessionCore:
 
     def estimate_usage(self, window: int | None) -> None:
         """Tells the usage of the window from the history alone: it is another one than the last response counted."""
+        from engine.session.compaction.estimate import history_tokens
+
         total = self.usage.total_token_usage if self.usage is not None else TokenUsage()
         estimate = TokenUsage(total_tokens=history_tokens(self.history.items, self.base_instructions))
         self.usage = TokenUsageInfo(total, estimate, window)
@@ -398,6 +293,8 @@ class SessionCore:
             return
         turn.fence.open = False
         if reason == "interrupted" and self.configuration.config.interrupt_message:
+            from engine.session.context import interruption_marker
+
             marker = interruption_marker()
             self.history.record([marker], turn.facts.truncation)
             self.hub.record(turn.id, [marker], announce=False)
@@ -415,8 +312,8 @@ class SessionCore:
     async def _shut_down(self) -> None:
         self.closing = True
         await self.abort("interrupted")
-        if self._terminals is not None:
-            await self._terminals.close()
+        if self._resources is not None:
+            await self._resources.close()
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -439,6 +336,7 @@ class SessionCore:
             self.hub.emit(self._shutdown_id, ShutdownComplete())
         self._refuse_queued(outcome)
         self.hub.end(self.crash)
+        self._resources = None
         self.closed.set()
         if self.on_finished is not None:
             self.on_finished(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Literal, Self, final
+from typing import TYPE_CHECKING, Literal, Self, cast, final
 
 import trio
 
@@ -14,6 +14,7 @@ from engine.protocol.ids import ThreadId, TurnId
 from engine.session.delivery import EventStream
 from engine.session.settings import Input, SettingsUpdate, TurnResult, as_input
 from engine.session.submissions import (
+    CANT_STEER_COMPACTION,
     Compact,
     Interrupt,
     Op,
@@ -24,11 +25,11 @@ from engine.session.submissions import (
     UpdateSettings,
     UserTurn,
 )
-from engine.session.turn import CANT_STEER_COMPACTION, TurnRun
 
 if TYPE_CHECKING:
     from engine.session.core import SessionCore
     from engine.session.status import AgentStatus
+    from engine.session.turn import TurnRun
     from engine.telemetry.trace import StartupTrace
 
 __all__ = ["Session", "Turn"]
@@ -192,12 +193,11 @@ class Session:
         hub.attach(stream)
         try:
             await self._core.submit(submission)
-            run = await submission.reply.wait()
+            run = cast("TurnRun", await submission.reply.wait())
         except BaseException:
             hub.detach(stream)
             self._core.withdraw(submission)
             raise
-        assert isinstance(run, TurnRun)
         wanted.add(run.id)  # type: ignore[arg-type]  # ids of turns and submissions are one kind on the wire
         return Turn._of(run, stream)
 
@@ -210,16 +210,15 @@ class Session:
         core = self._core
         submission = Submission(RunShell(command))
         try:
-            run = await _answer(core, submission)
-            assert isinstance(run, TurnRun)
+            run = cast("TurnRun", await _answer(core, submission))
             return await run.result.wait()
         finally:
             core.withdraw(submission)
-            run = submission.reply.value
-            if isinstance(run, TurnRun) and not run.over:
+            begun = cast("TurnRun | None", submission.reply.value)
+            if begun is not None and not begun.over:
                 with trio.move_on_after(core.services.grace, shield=True):
                     try:
-                        await run.result.wait()
+                        await begun.result.wait()
                     except EngineError:
                         pass  # it is over
 

@@ -13,7 +13,21 @@ from engine.protocol.inputs import UserInput
 from engine.records import frozen
 from engine.session.settings import SettingsUpdate
 
-__all__ = ["Interrupt", "Op", "Reply", "RunShell", "Shutdown", "Submission", "UpdateSettings", "UserTurn"]
+__all__ = [
+    "CANT_STEER_COMPACTION",
+    "Compact",
+    "Interrupt",
+    "Op",
+    "Reply",
+    "Rollback",
+    "RunShell",
+    "Shutdown",
+    "Submission",
+    "UpdateSettings",
+    "UserTurn",
+]
+
+CANT_STEER_COMPACTION = "cannot steer a compact turn"
 
 T = TypeVar("T")
 

@@ -61,9 +61,7 @@ if TYPE_CHECKING:
     from engine.session.core import SessionCore
     from engine.session.delivery import EventHub
 
-__all__ = ["CANT_STEER_COMPACTION", "Fence", "TurnRun"]
-
-CANT_STEER_COMPACTION = "cannot steer a compact turn"
+__all__ = ["Fence", "TurnRun"]
 
 
 @define(eq=False)
@@ -312,7 +310,7 @@ class TurnRun:
         if not asks_by_parameters(self.facts.configuration.approval_policy):
             return ()
         try:
-            policy = await self.core.approvals.rules.policy(lambda text: self.emit(Warning(text)))
+            policy = await self.core.resources().approvals.rules.policy(lambda text: self.emit(Warning(text)))
         except ConfigError:
             return ()  # each command that can't run for it says so
         return [rule for rule in policy.prefix_rules if rule.decision == "allow"]

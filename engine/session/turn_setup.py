@@ -42,7 +42,7 @@ def make_turn(
 
     `environments` are those it selects itself. Raises `InvalidRequest` for a selection that makes no sense.
     """
-    services = core.services
+    services, resources = core.services, core.resources()
     configuration = core.configuration.in_environments(environments, services.environments)
     config = configuration.config
     turn_id = host.id if host is not None else TurnId(submission.id)
@@ -72,7 +72,7 @@ def make_turn(
             configuration.permissions.profile,
             configuration.cwd,
             configuration.view,
-            core.approvals,
+            resources.approvals,
             services.sandbox.protected,
         ),
         sandbox=services.sandbox,
@@ -81,12 +81,12 @@ def make_turn(
         approve=core.approve,
         environment=build_environment(config.shell_environment_policy, services.environment, core.thread_id),
         shell=shell,
-        snapshots=core.snapshots,
+        snapshots=resources.snapshots,
         allow_login_shell=config.allow_login_shell,
         model_sees_images="image" in model_info.input_modalities,
         model_sees_original_detail=model_info.supports_image_detail_original,
         supervisor=services.supervisor,
-        terminals=core.terminals(),
+        terminals=resources.terminals(),
         turn_diff=TurnDiffTracker(configuration.cwd),
         emit=fence.emit,
         emit_later=fence.emit_always,
@@ -100,9 +100,9 @@ def make_turn(
         kind=kind,
         facts=facts,
         fence=fence,
-        model=core.line_to(services.model_for(config, config.model_provider_id)),
+        model=resources.line_to(services.model_for(config, config.model_provider_id)),
         model_info=model_info,
-        registry=core.registry(model_info, somewhere=bool(configuration.environments)),
+        registry=resources.registry(model_info, somewhere=bool(configuration.environments)),
         tool_context=context,
         input=items,
     )

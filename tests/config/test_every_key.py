@@ -109,7 +109,7 @@ USED: Mapping[str, tuple[str, str]] = {
     "projects.<name>.trust_level": ("config/trust.py", '"trust_level"'),
     "forced_login_method": ("models/opening.py", "config.forced_login_method"),
     "forced_chatgpt_workspace_id": ("models/opening.py", "config.forced_chatgpt_workspace_ids"),
-    "background_terminal_max_timeout": ("session/core.py", "config.background_terminal_max_timeout"),
+    "background_terminal_max_timeout": ("session/turn_resources.py", "config.background_terminal_max_timeout"),
     "agents.interrupt_message": ("session/core.py", "config.interrupt_message"),
     "memories.generate_memories": ("session/steps.py", "memories.generate_memories"),
     "hide_agent_reasoning": ("session/turn.py", "config.hide_agent_reasoning"),

@@ -33,7 +33,7 @@ def snapshots(lab: Lab) -> list[Path]:
 
 async def settled(session: engine.Session) -> None:
     """Returns once the snapshot of the session is there, or will not be."""
-    kept = session._core.snapshots()
+    kept = session._core.resources().snapshots()
     assert kept is not None
     with trio.fail_after(20):
         await kept.settled()
@@ -100,7 +100,7 @@ async def test_nothing_is_made_without_need(lab: Lab, profile: Path, how: str) -
     answers = [response(shell("true")), reply("1")] if how == "off" else [reply("1")]
     async with lab.session(*answers, config={"features.shell_snapshot": how != "off"}) as session:
         await session.run("go")
-        assert (session._core.snapshots() is None) == (how == "off")
+        assert (session._core.resources().snapshots() is None) == (how == "off")
         await trio.lowlevel.checkpoint()
         assert not (lab.home / "shell_snapshots").exists()
 

@@ -77,7 +77,7 @@ class Busy:
         await self.model.until_waiting()
         while opened._services.supervisor.statistics().spawned < 2:
             await trio.lowlevel.checkpoint()
-        assert self.in_turn._core.terminals().statistics().background == 1
+        assert self.in_turn._core.resources().terminals().statistics().background == 1
 
     async def _run_shell(self) -> None:
         try:
