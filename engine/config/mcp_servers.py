@@ -1,13 +1,34 @@
-"""Checking `[mcp_servers.<name>]` tables: one transport each, and only its keys (extensibility.md 1)."""
+"""Tables `[mcp_servers.<name>]`: one transport each, and only its keys (extensibility.md 1); which may be used."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from engine.config.kinds import BOOL, FLOAT, STR, ByType, Choice, Kind, ListOf, MapOf, Report, Table, Whole
 from engine.config.layers import Path
 
-__all__ = ["McpServer"]
+__all__ = ["ConfiguredServer", "McpServer", "configured_servers"]
+
+
+class ConfiguredServer(NamedTuple):
+    """A server of the configuration. `disabled` says why it is not used: by whom, or that the configuration says so."""
+
+    name: str
+    table: Mapping[str, object]
+    disabled: str | None = None
+
+
+def configured_servers(
+    tables: Mapping[str, Mapping[str, object]], refused: Callable[[str, Mapping[str, object]], str | None]
+) -> tuple[ConfiguredServer, ...]:
+    """All servers by name; `refused` says which an administrator does not allow, and why."""
+    made = []
+    for name in sorted(tables):
+        off = "disabled in the configuration" if tables[name].get("enabled") is False else None
+        made.append(ConfiguredServer(name, tables[name], refused(name, tables[name]) or off))
+    return tuple(made)
+
 
 _APPROVAL = Choice(("auto", "prompt", "approve"))
 _STRINGS = ListOf(STR)

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from engine.config.agents_md import Instructions
-from engine.config.layers import Layer, LayerName
+from engine.config.layers import Layer, LayerName, LayerStack
 from engine.config.lock import ConfigLock
+from engine.config.mcp_servers import ConfiguredServer, configured_servers
 from engine.config.permissions import ConfiguredPermissions
 from engine.config.providers import ProviderInfo, find_provider
 from engine.config.requirements import NO_REQUIREMENTS, Requirements
 from engine.config.trust import Trust
 from engine.config.unsupported import Unsupported
+from engine.errors import ConfigError
 from engine.protocol.environment import ShellEnvironmentPolicy
 from engine.protocol.profiles import SandboxPolicy
 from engine.protocol.settings import ApprovalPolicy
@@ -164,6 +166,12 @@ class Config:
         return find_provider(self.model_provider_id, self.model_providers)
 
     @property
+    def mcp_servers(self) -> tuple[ConfiguredServer, ...]:
+        """The configured servers, those too that an administrator does not allow (config.md 2.2)."""
+        tables = cast("Mapping[str, Mapping[str, object]]", self.raw.get("mcp_servers", {}))
+        return configured_servers(tables, self.requirements.refused_server)
+
+    @property
     def rule_folders(self) -> tuple[str, ...]:
         """The configuration folders whose `rules` count, the lowest precedence first (tools.md 5.4)."""
         folders = []
@@ -187,6 +195,16 @@ class Config:
     def interrupt_message(self) -> bool:
         """Whether an interrupt leaves a note for the model (`agents.interrupt_message`)."""
         return self.agents.interrupt_message
+
+    def placed(self, error: ConfigError) -> ConfigError:
+        """The error of a value that turned out wrong only when it was used, with the place where it stands."""
+        if error.file is not None or error.key is None:
+            return error
+        path, profile = tuple(error.key.split(".")), self.raw.get("profiles")
+        chosen = profile.get(self.active_profile) if isinstance(profile, dict) else None
+        if isinstance(chosen, dict) and self.active_profile is not None and path[0] in chosen:
+            path = ("profiles", self.active_profile, *path)
+        return LayerStack(self.layers).error(error.message, path, type(error))
 
     def __repr__(self) -> str:
         return f"<Config home={str(self.home)!r} model={self.model!r} provider={self.model_provider_id!r}>"

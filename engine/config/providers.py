@@ -170,9 +170,14 @@ def _built_in(openai_base_url: str | None, env: Mapping[str, str]) -> dict[str, 
     ]
     url, port = env.get("CODEX_OSS_BASE_URL", "").strip(), env.get("CODEX_OSS_PORT", "").strip()
     for id, (default_port, _) in OSS_PROVIDERS.items():
-        chosen = port if port.isascii() and port.isdigit() and int(port) < 65536 else default_port
+        chosen = port if is_port(port) else default_port
         made.append(ProviderInfo(id=id, name="gpt-oss", base_url=url or f"http://localhost:{chosen}/v1"))
     return {provider.id: provider for provider in made}
+
+
+def is_port(text: str) -> bool:
+    """Whether a variable names a port."""
+    return text.isascii() and text.isdigit() and int(text) < 65536
 
 
 def _fields(table: Mapping[str, object]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Pure: what it must know of files and the environment comes in (`Surroundings`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
 
@@ -16,10 +16,10 @@ from engine.config.model import AgentsConfig, Config, HistoryConfig, MemoriesCon
 from engine.config.notices import startup_warnings
 from engine.config.paths import absolute_path
 from engine.config.permissions import PermissionOverrides, ProfileSource, configure_permissions
-from engine.config.providers import OSS_PROVIDERS, find_provider, make_providers
+from engine.config.providers import OSS_PROVIDERS, find_provider, is_port, make_providers
 from engine.config.requirements import Requirements
 from engine.config.sources import Layers
-from engine.config.unsupported import unsupported
+from engine.config.unsupported import Unsupported, unsupported
 from engine.config.values import Values, select_profile
 from engine.errors import ConfigError
 from engine.permissions.view import View
@@ -109,7 +109,8 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
     effective = merge(merge(stack.table, values.profile), values.session)
     analytics = cast("bool | None", cast(Table, values.get("analytics") or _EMPTY).get("enabled"))
     otel, otel_warnings = _otel(values.table("otel"), stack, analytics is not False)
-    ignored = tuple(unsupported(effective, features.enabled, cast(Table, effective.get("features") or _EMPTY)))
+    feature_table = cast(Table, effective.get("features") or _EMPTY)
+    ignored = (*unsupported(effective, features.enabled, feature_table), *_ignored_variables(around.env))
     return Config(
         home=around.home,
         cwd=around.cwd,
@@ -193,6 +194,7 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
         warnings=(
             *startup_warnings(values, features, permissions, required, ignored, str(config_path)),
             *otel_warnings,
+            *_environment_warnings(around.env),
         ),
         deprecations=features.deprecations,
         lock=layers.lock,
@@ -302,6 +304,17 @@ def _memories(table: Table) -> MemoriesConfig:
 def _sqlite_home(around: Surroundings) -> Path:
     named = around.env.get("CODEX_SQLITE_HOME", "").strip()
     return Path(absolute_path(named, str(around.cwd), around.user_home)) if named else around.home
+
+
+def _environment_warnings(env: Mapping[str, str]) -> Iterator[str]:
+    port = env.get("CODEX_OSS_PORT", "").strip()
+    if port and not is_port(port):
+        yield f"The environment variable `CODEX_OSS_PORT` is no port: {port!r}; it is ignored"
+
+
+def _ignored_variables(env: Mapping[str, str]) -> Iterator[Unsupported]:
+    if env.get("CODEX_SQLITE_HOME", "").strip():
+        yield Unsupported("CODEX_SQLITE_HOME", announced=False)
 
 
 def _or(value: T | None, default: T) -> T:

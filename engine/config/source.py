@@ -18,12 +18,16 @@ _BOM = "\ufeff"
 
 
 class TomlFile:
-    """A parsed document. `text` is without a byte order mark and with `\\n` line ends."""
+    """A parsed document. `text` is without a byte order mark and with `\\n` line ends.
 
-    def __init__(self, path: str, text: str, table: Table) -> None:
+    `within` is the key of the table that holds the configuration, where that is not all of the document.
+    """
+
+    def __init__(self, path: str, text: str, table: Table, within: Path = ()) -> None:
         self.path = path
         self.text = text
         self.table = table
+        self.within = within
 
     @cached_property
     def _places(self) -> dict[Path, tuple[int, int]]:
@@ -33,8 +37,9 @@ class TomlFile:
 
     def locate(self, path: Path) -> tuple[int, int] | None:
         """Line and column (from 1, in characters) of a key or array element, or of the nearest table around it."""
-        for end in range(len(path), 0, -1):
-            place = self._places.get(path[:end])
+        whole = (*self.within, *path)
+        for end in range(len(whole), 0, -1):
+            place = self._places.get(whole[:end])
             if place is not None:
                 return place
         return None

@@ -153,7 +153,7 @@ def _locked(lock: ConfigLock, path: str, sources: Sources, sightings: Sightings,
     """A lock file in the place of all layers."""
     sightings.contents(path)
     loaded = read_lock(path, __version__, allow_version_mismatch=lock.allow_version_mismatch)
-    stack = LayerStack([Layer("user", loaded.config, path=path)])
+    stack = LayerStack([Layer("user", loaded.config, loaded.file)])
     markers = _markers(stack)
     view = WatchingView(sources.view, sightings)
     trust = None if sources.cwd is None else find_trust(stack.get("projects"), sources.cwd, markers, view)

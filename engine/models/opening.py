@@ -141,7 +141,10 @@ class ModelPool:
         for known, model in self._opened:
             if known == provider:
                 return model
-        provider.check_usable()
+        try:
+            provider.check_usable()
+        except ConfigError as exc:
+            raise config.placed(exc) from exc
         made = self._open(provider, config)
         self._opened.append((provider, made))
         return made
@@ -152,7 +155,10 @@ class ModelPool:
         A file of the configuration's is read once. Raises `ConfigError` where that can't be used.
         """
         if config.model_catalog_json is not None:
-            return self._of_file(config.model_catalog_json)
+            try:
+                return self._of_file(config.model_catalog_json)
+            except ConfigError as exc:
+                raise config.placed(exc) from exc
         if not self._managers:
             return BUNDLED
         provider = config.model_providers.get(config.model_provider_id)

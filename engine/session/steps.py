@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 
 from engine import __version__
-from engine.errors import StoreError, ThreadNotFound
+from engine.errors import ConfigError, StoreError, ThreadNotFound
 from engine.execution.git_info import read_git_info
 from engine.execution.shells import refuse_zsh_fork
 from engine.models.base import Model
@@ -122,7 +122,10 @@ async def _shell(start: Start) -> None:
     if start.configuration is not None and start.configuration.shell is not None:
         return
     if start.config.features.get("shell_zsh_fork", False):
-        refuse_zsh_fork(start.config.zsh_path)
+        try:
+            refuse_zsh_fork(start.config.zsh_path)
+        except ConfigError as exc:
+            raise start.config.placed(exc) from exc
     start.services.shell()
 
 

@@ -115,9 +115,12 @@ def test_what_is_configured_and_has_no_effect(
     main(["doctor"])
     lines = capfd.readouterr().out.splitlines()
     (line,) = (line for line in lines if line.startswith("configuration without an effect yet: "))
-    assert {"`notify`", '`otel.metrics_exporter = "statsig"`', "`agents.reviewer` (and 1 more)", "`analytics`"} <= set(
-        line.split(": ")[1].split(", ")
-    )
+    assert {
+        "`notify`",
+        '`otel.metrics_exporter = "statsig"`',
+        "`agents.reviewer` (and 1 more)",
+        "`analytics.enabled = true`",
+    } <= set(line.split(": ")[1].split(", "))
     assert "unknown keys of configuration: no_such_key" in lines
     assert "telemetry: logs go to http://127.0.0.1:1; there are no analytics and no feedback" in lines
     assert not any("notify" in line for line in lines if line.startswith("warning: ")), "said twice"
@@ -136,7 +139,7 @@ def test_the_report_for_programs(
     keys = {thing["key"]: (thing["more"], thing["announced"]) for thing in found["withoutEffect"]}
     assert keys["notify"] == (0, True)
     assert keys["agents.reviewer"] == (1, True)
-    assert keys["analytics"] == (0, False)
+    assert keys["analytics.enabled = true"] == (0, False)
     chosen = [launcher for launcher in report["machine"]["bubblewrap"] if launcher["chosen"]]
     assert all(launcher["problem"] is None and launcher["version"] for launcher in chosen)
     assert (found["enforcement"] == "bubblewrap") == (code == 0 and bool(chosen))

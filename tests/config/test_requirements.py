@@ -9,7 +9,14 @@ import pytest
 
 from engine.config.loading import load_config
 from engine.config.model import Config
-from engine.config.requirements import NO_REQUIREMENTS, Requirements, parse_requirements, read_requirements
+from engine.config.requirements import (
+    NO_REQUIREMENTS,
+    AppRequirement,
+    McpIdentity,
+    Requirements,
+    read_requirements,
+)
+from engine.config.requirements_file import parse_requirements
 from engine.config.source import parse_toml
 from engine.errors import ConfigError
 from engine.permissions.constrained import InvalidValue
@@ -72,15 +79,83 @@ def test_everything_that_is_enforced() -> None:
             deny_read_source=FILE,
         ),
         source=FILE,
+        unknown_keys=("something_else",),
     )
     assert made.required_web_search == "live"
 
 
 def test_what_is_not_enforced_yet_is_said() -> None:
-    made = parse("mcp_servers = {}\nrules = {x = 1}\n[hooks]\nmanaged_dir = '/h'")
-    assert made.not_enforced == ("hooks",)
+    made = parse(
+        "mcp_servers = {}\nrules = {x = 1}\nguardian_policy_config = ' '\nallow_managed_hooks_only = true\n"
+        "[hooks]\nmanaged_dir = 'h'\n[experimental_network]\nenabled = true"
+    )
+    assert made.not_enforced == ("hooks", "experimental_network")
     assert made.rules == {"x": 1}
     assert made.warnings()[0] == f"the requirement `hooks` of {FILE} is not enforced yet by this engine"
+    assert made.hooks == {"managed_dir": "/etc/codex/h"}
+    assert (made.managed_hooks_only, made.guardian_policy) == (True, None)
+
+
+SERVICES = """
+[mcp_servers.docs.identity]
+command = "docs-server"
+[mcp_servers.web.identity]
+url = "https://mcp.example.com/"
+[plugins."p@m".mcp_servers.a.identity]
+command = "a"
+[apps.mail]
+enabled = false
+[apps.files.tools.delete]
+approval_mode = "prompt"
+"""
+
+
+def test_services_are_typed_and_told_as_they_were_written() -> None:
+    made = parse(SERVICES + "[permissions.filesystem]\ndeny_read = ['keys', '~/.ssh']\n[features]\ncollab = false\n")
+    assert made.mcp_servers == {
+        "docs": McpIdentity(command="docs-server"),
+        "web": McpIdentity(url="https://mcp.example.com/"),
+    }
+    assert made.plugins == {"p@m": {"a": McpIdentity(command="a")}}
+    assert made.apps == {"mail": AppRequirement(False), "files": AppRequirement(None, {"delete": "prompt"})}
+    assert made.not_enforced == ()  # nothing of all that runs
+    told = made.table()
+    assert told["permissions"] == {"filesystem": {"deny_read": ["/etc/codex/keys", "/home/u/.ssh"]}}
+    assert told["features"] == {"multi_agent": False}
+    expected = parse_toml(SERVICES, FILE).table
+    assert {key: told[key] for key in expected} == expected
+    assert NO_REQUIREMENTS.table() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[mcp_servers.docs]\ncommand = 'docs-server'\nargs = ['x']", None),
+        ("[mcp_servers.docs]\ncommand = '/usr/bin/docs-server'", "requirements ({file})"),
+        ("[mcp_servers.docs]\nurl = 'docs-server'", "requirements ({file})"),
+        ("[mcp_servers.other]\ncommand = 'docs-server'", "requirements ({file})"),
+        ("[mcp_servers.web]\nurl = 'https://mcp.example.com/'", None),
+        ("[mcp_servers.web]\nurl = 'https://mcp.example.com'", "requirements ({file})"),
+        ("[mcp_servers.web]\nurl = 'https://mcp.example.com/'\nenabled = false", "disabled in the configuration"),
+    ],
+)
+def test_only_servers_with_exactly_that_identity_may_be_used(
+    load: Load, tmp_path: Path, text: str, why: str | None
+) -> None:
+    (server,) = load(SERVICES, text).mcp_servers
+    file = tmp_path / "etc" / "requirements.toml"
+    assert server.disabled == (None if why is None else why.format(file=file))
+    (server,) = load("mcp_servers = {}", text).mcp_servers
+    assert server.disabled == f"requirements ({file})"
+    (server,) = load("", text).mcp_servers
+    assert server.disabled in (None, "disabled in the configuration")
+
+
+def test_a_folder_that_can_not_be_looked_into_stops_the_load(tmp_path: Path) -> None:
+    """Whoever can't read the requirements does not run without them."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ConfigError, match=r"Error parsing requirements file .*requirements\.toml: can't be read"):
+        read_requirements(str(tmp_path / "loop"), None)
 
 
 def test_residency() -> None:
@@ -100,7 +175,7 @@ def test_pinned_features_and_their_names() -> None:
         f"Using legacy `features` requirement `collab` from {FILE}; prefer canonical feature key `multi_agent`",
         f"Ignoring unknown `features` requirement `new_thing` from {FILE}",
     )
-    with pytest.raises(ConfigError, match="expected a table of booleans"):
+    with pytest.raises(ConfigError, match="`features`: invalid type: integer `3`, expected a table"):
         parse("features = 3")
 
 
@@ -161,14 +236,14 @@ def test_modes_for_some_hosts(host: str, allowed: bool) -> None:
     ("text", "message"),
     [
         ("x = = 1", f"Error parsing requirements file {FILE}: invalid TOML: Invalid value"),
-        ("allowed_sandbox_modes = 'read-only'", "`allowed_sandbox_modes`: expected an array"),
-        ("allowed_sandbox_modes = ['none']", "`allowed_sandbox_modes`: unknown variant `none`"),
+        ("allowed_sandbox_modes = 'read-only'", "`allowed_sandbox_modes`: invalid type"),
+        ("allowed_sandbox_modes = ['none']", "`allowed_sandbox_modes.0`: unknown variant `none`"),
         ("allowed_sandbox_modes = ['workspace-write']", "must include 'read-only' to allow any PermissionProfile"),
         ("allowed_approval_policies = []", "field `allowed_approval_policies` cannot be empty"),
-        ("allowed_approval_policies = ['sometimes']", "`allowed_approval_policies`: "),
-        ("remote_sandbox_config = ['x']", "`remote_sandbox_config`: expected an array of tables"),
-        ("permissions = 1", "`permissions`: expected a table"),
-        ("permissions = {filesystem = {deny_read = [1]}}", "`permissions`: expected an array of paths"),
+        ("allowed_approval_policies = ['sometimes']", "`allowed_approval_policies.0`: "),
+        ("remote_sandbox_config = ['x']", "`remote_sandbox_config.0`: invalid type"),
+        ("permissions = 1", "`permissions`: invalid type"),
+        ("permissions = {filesystem = {deny_read = [1]}}", "`permissions.filesystem.deny_read.0`: invalid type"),
     ],
 )
 def test_a_broken_file_stops_the_load(text: str, message: str, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ async def test_a_plan_may_include_the_fast_tier(lab: Lab, plan: str, expected: s
 async def test_it_goes_with_requests_where_the_model_has_it(lab: Lab) -> None:
     log_in(lab.home, "team")
     async with served(lab, "a", "b") as (opened, server):
-        server.models = None
+        server.models = []
         async with opened.session(lab.settings(model="gpt-5.4")) as session:
             await session.run("x")
             await session.run("y", engine.SettingsUpdate(service_tier=None))
