@@ -174,6 +174,16 @@ class RolloutFileTail:
 
         Goes on from `checkpoint` where that fits the file. Raises `StoreError`, also where `keep_going` says no.
         """
+        try:
+            return self._count_from(checkpoint, keep_going)
+        except _GivenUp:
+            pass
+        # Raised from here: whoever abandoned this call keeps the error, and its frames would keep the file open.
+        raise StoreError(f"counting the compactions of {self.path} was given up")
+
+    def _count_from(
+        self, checkpoint: Checkpoint | None, keep_going: Callable[[], bool]
+    ) -> tuple[int, Checkpoint | None]:
         file = self._file
         if file is None:
             raise StoreError(f"{self.path} is not open any more")
@@ -194,8 +204,12 @@ class RolloutFileTail:
     def _count(file: RolloutBytes, start: int, end: int, keep_going: Callable[[], bool] = lambda: True) -> int:
         found = count_compacted(file, start, end, keep_going)
         if found is None:
-            raise StoreError(f"counting the compactions of {file.path} was given up")
+            raise _GivenUp
         return found
+
+
+class _GivenUp(Exception):
+    """Nobody waits for the count any more."""
 
 
 def _fits(checkpoint: Checkpoint, file: RolloutBytes) -> bool:

@@ -243,8 +243,25 @@ def test_a_checkpoint_that_does_not_fit_is_not_used(counted: Path, spoil: Callab
 
 
 def test_counting_can_be_given_up(counted: Path) -> None:
-    with pytest.raises(StoreError, match="given up"):
-        RolloutFileTail(counted).count(None, lambda: False)
+    before = open_descriptors()
+    with pytest.raises(StoreError, match="given up") as caught:
+        (tail := RolloutFileTail(counted)).count(None, lambda: False)
+    tail.close()
+    assert open_descriptors() == before, "whoever keeps the error keeps no file open"
+    assert caught.value.__traceback__ is not None
+
+
+def test_an_error_of_reading_keeps_no_file_open(tmp_path: Path) -> None:
+    before = open_descriptors()
+    for content in ("", "no thread\n"):
+        (tmp_path / "thread").write_text(content)
+        with pytest.raises(StoreError) as caught:
+            RolloutFileTail(tmp_path / "thread")
+        assert open_descriptors() == before
+        assert caught.value.__traceback__ is not None
+    with pytest.raises(StoreError, match="no regular file") as caught:
+        RolloutFileTail(tmp_path)
+    assert open_descriptors() == before
 
 
 class Notebook:
