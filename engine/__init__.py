@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from engine.config.editing import ConfigEdit as ConfigEdit
     from engine.config.layers import Layer as Layer
     from engine.config.layers import LayerStack as LayerStack
+    from engine.config.model import Config as Config
+    from engine.config.requirements import Requirements as Requirements
     from engine.config.writing import ConfigWriteError as ConfigWriteError
     from engine.config.writing import ConfigWritten as ConfigWritten
     from engine.errors import ConfigError as ConfigError
@@ -123,6 +125,8 @@ _HOMES = {
     "engine.auth.manager": "ExternalLogin ExternalTokens Login",
     "engine.config.editing": "ConfigEdit",
     "engine.config.layers": "Layer LayerStack",
+    "engine.config.model": "Config",
+    "engine.config.requirements": "Requirements",
     "engine.config.writing": "ConfigWriteError ConfigWritten",
     "engine.errors": (
         "ConfigError ConflictError ContextWindowExceeded EngineClosed EngineError InvalidRequest MissingCredential "

@@ -22,7 +22,7 @@ from engine import __version__
 from engine.config.cache import Configurations
 from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
-from engine.errors import StoreError
+from engine.errors import SessionClosed, SessionCrashed, StoreError
 from engine.execution.oneshot import CommandResult, run_command
 from engine.execution.sandbox.launcher import Sandbox
 from engine.execution.shells import discover_shell
@@ -39,6 +39,7 @@ from engine.session.session import Session
 from engine.session.settings import SessionSettings, SettingsUpdate
 from engine.session.startup import StartRequest, Step, start_session
 from engine.session.steps import GRAPH
+from engine.session.submissions import ReloadConfig, Submission
 from engine.session.ward import collapse
 from engine.telemetry.opening import open_telemetry
 from engine.thread_store.installation import resolve_installation_id
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from engine.auth.manager import ExternalTokens, Login
     from engine.config.editing import ConfigEdit
     from engine.config.layers import LayerStack
+    from engine.config.model import Config
     from engine.config.writing import ConfigWritten
     from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
@@ -224,25 +226,53 @@ class Engine:
         """
         return await trio.to_thread.run_sync(self._configurations.read, cwd)
 
+    async def load_config(self, cwd: PathLike[str] | str | None = None) -> Config:
+        """The configuration that a session in `cwd` (default: the process's) would start with, all values resolved.
+
+        It has the features, what an administrator requires, what is to be said at a start, and what has no effect.
+        Raises `ConfigError`.
+        """
+        return await self._configurations.of_directory(cwd)
+
     async def write_config(
         self,
         edits: Sequence[ConfigEdit],
         *,
         expected_version: str | None = None,
         file: PathLike[str] | str | None = None,
+        reload: bool = False,
     ) -> ConfigWritten:
         """Changes the user's configuration file, all edits or none; comments and the order of keys survive.
 
         `expected_version` is the fingerprint (`Layer.version`) the caller saw last; `file` the file it means. Sessions
-        that run keep what they started with. Raises `ConfigWriteError`. A write that has begun is finished before a
-        cancellation is heard.
+        that run keep what they started with, or see the change with `reload` (`reload_config`). Raises
+        `ConfigWriteError`. A write that has begun is finished before a cancellation is heard.
         """
         from engine.config.writing import write_config
 
         sources = self._configurations.sources(None)
-        return await trio.to_thread.run_sync(
+        written = await trio.to_thread.run_sync(
             lambda: write_config(sources, edits, expected_version=expected_version, file=file)
         )
+        if reload:
+            await self.reload_config()
+        return written
+
+    async def reload_config(self) -> None:
+        """Lets the sessions that run see the user's configuration as it stands now (session.md 3.1).
+
+        Later changes of settings then find the permission profiles and `[sandbox_workspace_write]` of the file. What a
+        start resolves (model, features, approvals, providers) stays as it was for the session's life. Raises
+        `ConfigError` where the file is bad; nothing has changed then.
+        """
+        fresh = await self.read_config()
+        for core in list(self._sessions):
+            submission = Submission(ReloadConfig(fresh))
+            try:
+                await core.submit(submission)
+                await submission.reply.wait()
+            except (SessionClosed, SessionCrashed):
+                continue  # it needs none any more
 
     async def models(
         self, refresh: RefreshStrategy = "online_if_uncached", *, provider: str | None = None, hidden: bool = False

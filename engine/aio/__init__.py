@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Approver,
         AttestationProvider,
         CompactionHooks,
+        Config,
         ConfigEdit,
         ConfigWritten,
         ExternalLogin,
@@ -167,17 +168,28 @@ class Engine:
         """The configuration as it stands in its layers now."""
         return await self._host.call(self._inner.read_config, cwd)
 
+    async def load_config(self, cwd: PathLike[str] | str | None = None) -> Config:
+        """The configuration that a session in `cwd` would start with, all values resolved."""
+        return await self._host.call(self._inner.load_config, cwd)
+
     async def write_config(
         self,
         edits: Sequence[ConfigEdit],
         *,
         expected_version: str | None = None,
         file: PathLike[str] | str | None = None,
+        reload: bool = False,
     ) -> ConfigWritten:
         """Changes the user's configuration file, all edits or none."""
         return await self._host.call(
-            functools.partial(self._inner.write_config, edits, expected_version=expected_version, file=file)
+            functools.partial(
+                self._inner.write_config, edits, expected_version=expected_version, file=file, reload=reload
+            )
         )
+
+    async def reload_config(self) -> None:
+        """Lets the sessions that run see the user's configuration as it stands now."""
+        await self._host.call(self._inner.reload_config)
 
     async def models(
         self, refresh: RefreshStrategy = "online_if_uncached", *, provider: str | None = None, hidden: bool = False

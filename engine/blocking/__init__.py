@@ -30,6 +30,7 @@ from engine.portal import Portal
 
 if TYPE_CHECKING:
     from engine import (
+        Config,
         ConfigEdit,
         ConfigWritten,
         ExternalLogin,
@@ -169,17 +170,28 @@ class Engine:
         """The configuration as it stands in its layers now."""
         return self._host.call(self._inner.read_config, cwd)
 
+    def load_config(self, cwd: PathLike[str] | str | None = None) -> Config:
+        """The configuration that a session in `cwd` would start with, all values resolved."""
+        return self._host.call(self._inner.load_config, cwd)
+
     def write_config(
         self,
         edits: Sequence[ConfigEdit],
         *,
         expected_version: str | None = None,
         file: PathLike[str] | str | None = None,
+        reload: bool = False,
     ) -> ConfigWritten:
         """Changes the user's configuration file, all edits or none."""
         return self._host.call(
-            functools.partial(self._inner.write_config, edits, expected_version=expected_version, file=file)
+            functools.partial(
+                self._inner.write_config, edits, expected_version=expected_version, file=file, reload=reload
+            )
         )
+
+    def reload_config(self) -> None:
+        """Lets the sessions that run see the user's configuration as it stands now."""
+        self._host.call(self._inner.reload_config)
 
     def models(
         self, refresh: RefreshStrategy = "online_if_uncached", *, provider: str | None = None, hidden: bool = False

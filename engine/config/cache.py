@@ -53,6 +53,10 @@ class Configurations:
             self._made[key] = made
         return made[1]
 
+    async def of_directory(self, cwd: PathLike[str] | str | None) -> Config:
+        """The configuration of a session in `cwd` (default: the process's) that says nothing itself."""
+        return await self.get({}, _absolute(cwd))
+
     def sources(self, cwd: str | None) -> Sources:
         """Where the layers of all sessions come from."""
         view = DiskView(self.environment)
@@ -91,3 +95,7 @@ class Configurations:
             sightings=seen,
         )
         return seen, config
+
+
+def _absolute(cwd: PathLike[str] | str | None) -> str:
+    return os.path.abspath(os.getcwd() if cwd is None else cwd)

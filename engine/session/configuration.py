@@ -29,6 +29,7 @@ from engine.session.environments import EnvironmentManager, EnvironmentSelection
 from engine.session.settings import SessionSettings, SettingsUpdate, Unset
 
 if TYPE_CHECKING:
+    from engine.config.layers import LayerStack
     from engine.config.model import Config
     from engine.permissions.view import View
     from engine.protocol.rollout_items import TurnContext
@@ -210,6 +211,12 @@ class SessionConfiguration:
             personality=_personality(update.personality) or self.personality,
             collaboration=collaboration,
         )
+
+    def with_user_layers(self, fresh: LayerStack) -> SessionConfiguration:
+        """The same settings over the user's configuration as it stands in `fresh`. Raises `ConfigError`."""
+        from engine.config.reloading import with_user_layers
+
+        return attrs.evolve(self, config=with_user_layers(self.config, fresh))
 
     def in_environments(
         self, selections: Sequence[EnvironmentSelection] | None, manager: EnvironmentManager

@@ -22,6 +22,7 @@ from engine.session.history import History
 from engine.session.submissions import (
     Compact,
     Interrupt,
+    ReloadConfig,
     Rollback,
     RunShell,
     Shutdown,
@@ -192,6 +193,9 @@ class SessionCore:
             case UpdateSettings(update):
                 self.apply(submission, update)
                 self.configuration = self.configuration.in_environments(update.environments, self.services.environments)
+                submission.reply.answer(None)
+            case ReloadConfig(fresh):
+                self.configuration = self.configuration.with_user_layers(fresh)
                 submission.reply.answer(None)
             case Interrupt(turn_id):
                 if self.active is not None and turn_id in (None, self.active.id):

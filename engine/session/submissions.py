@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 import trio
@@ -13,11 +13,15 @@ from engine.protocol.inputs import UserInput
 from engine.records import frozen
 from engine.session.settings import SettingsUpdate
 
+if TYPE_CHECKING:
+    from engine.config.layers import LayerStack
+
 __all__ = [
     "CANT_STEER_COMPACTION",
     "Compact",
     "Interrupt",
     "Op",
+    "ReloadConfig",
     "Reply",
     "Rollback",
     "RunShell",
@@ -87,6 +91,13 @@ class UpdateSettings:
 
 
 @frozen
+class ReloadConfig:
+    """Take the user's configuration layers from `fresh`; what the start resolved stays."""
+
+    fresh: LayerStack
+
+
+@frozen
 class RunShell:
     """A command of the user's own (`!command`)."""
 
@@ -117,7 +128,7 @@ class Shutdown:
     """End the session."""
 
 
-Op = UserTurn | UpdateSettings | RunShell | Compact | Rollback | Interrupt | Shutdown
+Op = UserTurn | UpdateSettings | ReloadConfig | RunShell | Compact | Rollback | Interrupt | Shutdown
 
 
 @frozen(eq=False)
