@@ -17,6 +17,7 @@ from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem, SessionMeta, TurnContext
 from engine.protocol.settings import TokenUsageInfo, TruncationPolicy
 from engine.rollout.blocks import BLOCK, FIRST_BLOCK, ByteSource, MemorySource, TailReader, blocks
+from engine.rollout.inline_images import events_with_images
 from engine.rollout.lines import decode_rollout_line
 from engine.rollout.reconstruction import PreviousTurnSettings, Reconstruction, ReverseScan, replay
 from engine.rollout.scan import (
@@ -129,11 +130,13 @@ class RolloutTail:
         return Reconstruction(tuple(history), scan.previous, None if legacy else scan.reference_context_item)
 
     def events(self, most: int) -> LazyEvents:
-        """The events of the last `most` bytes of what the history is made of."""
+        """The events of the last `most` bytes of what the history is made of, from the start of a turn if possible."""
         start = max(self.start, self.end - most)
         data = self._source.read(start, self.end)
         if start > self.start:
             data = data[data.find(b"\n") + 1 :]
+            # What comes before may show a message that is left out.
+            data = data[next((first for first, _, _ in Scan(data).marks(wanted=TURN_STARTED)), 0) :]
         return LazyEvents(data)
 
     # --- the reverse scan ------------------------------------------------------------------------
@@ -232,8 +235,8 @@ class LazyEvents(Sequence[EventMsg]):
     def _decoded(self) -> tuple[EventMsg, ...]:
         if self._events is None:
             data = self._data
-            items = (_decoded(data[first:last]) for first, last, _ in Scan(data).marks(wanted=EVENTS))
-            self._events = tuple(item.msg for item in items if isinstance(item, EventLine))
+            lines = (data[first:last] for first, last, _ in Scan(data).marks(wanted=EVENTS | USER_ITEM))
+            self._events = tuple(events_with_images(item for line in lines if (item := _decoded(line)) is not None))
             self._data = b""
         return self._events
 

@@ -17,10 +17,14 @@ from engine.protocol.events import TaskComplete, TaskStarted, ThreadRolledBack, 
 from engine.protocol.rollout_items import EventLine, RolloutItem
 from engine.protocol.thread_items import ItemsView, ThreadTurn
 from engine.records import frozen
-from engine.rollout.blocks import ByteSource, blocks
+from engine.rollout.blocks import ByteSource, TailReader, blocks
+from engine.rollout.inline_images import STAND_IN
 from engine.rollout.lines import decode_rollout_line
 from engine.rollout.scan import (
+    ALL_MARKS,
     ASSISTANT_ITEM,
+    DAMAGED,
+    EMPTY,
     EVENTS,
     OTHER_EVENT,
     ROLLED_BACK,
@@ -29,6 +33,7 @@ from engine.rollout.scan import (
     TURN_STARTED,
     USAGE,
     USER_EVENT,
+    USER_ITEM,
     Scan,
 )
 from engine.rollout.turns import TurnBuilder, implicit_id, is_mail, named_turn, shows, speaks
@@ -48,6 +53,7 @@ __all__ = [
 
 _LIFE: Final = TURN_STARTED | TURN_COMPLETE | TURN_ABORTED | ROLLED_BACK | USER_EVENT
 _WANTED: Final = _LIFE | OTHER_EVENT | ASSISTANT_ITEM
+_SHOWN: Final = EVENTS & ~USAGE | USER_ITEM
 _IN_SUMMARY: Final = (b"agent_message", b"AgentMessage", b"UserMessage", b"error")
 
 
@@ -202,13 +208,20 @@ def read_turn(source: ByteSource, place: TurnRange, end: int, active: str | None
     turn = TurnBuilder(place.turn_id or implicit_id(place.number), explicit=explicit)
     started = False
     for _, data in blocks(source, place.start, end if place.end is None else place.end):
-        for first, last, mark in Scan(data).marks(wanted=EVENTS & ~USAGE):
+        for first, last, mark in Scan(data).marks(wanted=_SHOWN):
+            if mark == USER_ITEM and data.find(b"input_image", first, last) < 0:
+                continue  # only of interest for its images
             if view != "full" and mark == OTHER_EVENT and not _in_summary(data, first, last):
                 continue
             if mark == TURN_STARTED and started:
                 continue  # the line is there twice
             item = _decoded(data[first:last])
+            if item is None:
+                continue
+            turn.hear(item)
             if isinstance(item, EventLine):
+                if not (started or explicit) and data.find(STAND_IN, first, last) >= 0:
+                    _hear_before(turn, source, place.start)
                 started = True
                 turn.take(item.msg)
     for first, last in place.strays:
@@ -216,6 +229,16 @@ def read_turn(source: ByteSource, place: TurnRange, end: int, active: str | None
         if isinstance(item, EventLine):
             turn.take(item.msg)
     return turn.build(active, view)
+
+
+def _hear_before(turn: TurnBuilder, source: ByteSource, start: int) -> None:
+    reader = TailReader(source)
+    reader.go_to(start)
+    while (found := reader.find(ALL_MARKS & ~(DAMAGED | EMPTY))) is not None:
+        item = _decoded(reader.text(found[0], found[1]))
+        if item is not None:
+            turn.hear(item)
+            return
 
 
 def _in_summary(data: bytes, first: int, last: int) -> bool:

@@ -10,6 +10,7 @@ to look at the lines of one turn only. Both give the same turns.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Final, final
 
@@ -42,6 +43,7 @@ from engine.protocol.thread_items import (
 from engine.protocol.turn_items import UserMessageItem
 from engine.protocol.wire import UnknownVariant
 from engine.rollout.boundaries import is_envelope
+from engine.rollout.inline_images import ImagesBack
 from engine.rollout.shown_items import camel_words, shown_item
 
 __all__ = ["TurnBuilder", "all_turns", "implicit_id", "is_mail", "named_turn", "numbered_turns", "shows", "speaks"]
@@ -91,12 +93,18 @@ class TurnBuilder:
         self._status: TurnStatus | None = None
         self._error: TurnFailure | None = None
         self._times: tuple[int | None, int | None, int | None] = (None, None, None)
+        self._images = ImagesBack()
+
+    def hear(self, item: RolloutItem) -> None:
+        """An item among the lines of the turn, or right before them: what the user says may have images."""
+        self._images.hear(item)
 
     def take(self, msg: EventMsg) -> None:
         """The next event among the lines of the turn; what belongs to another one is left out."""
         named = named_turn(msg)
         if self.explicit and named is not None and named != self.id:
             return
+        msg = self._images.shown(msg)
         match msg:
             case TaskStarted():
                 self._times = (msg.started_at, None, None)
@@ -197,14 +205,19 @@ def _begun(items: Iterable[RolloutItem]) -> list[_Begun]:
     number = 0
     late: list[tuple[TurnBuilder, EventMsg]] = []  # what is told of a turn elsewhere comes after its own lines
 
-    def begin(turn_id: str | None) -> TurnBuilder:
+    def begin(turn_id: str | None, before: RolloutItem | None = None) -> TurnBuilder:
         nonlocal number
         turn = TurnBuilder(implicit_id(number) if turn_id is None else turn_id, explicit=turn_id is not None)
+        if before is not None:
+            turn.hear(before)
         turns.append(_Begun(number, turn))
         number += 1
         return turn
 
-    for item in items:
+    ahead, behind = itertools.tee(items)
+    for before, item in zip(itertools.chain([None], behind), ahead, strict=False):
+        if current is not None:
+            current.hear(item)
         if is_mail(item) and current is not None:
             current.user = True
         if not isinstance(item, EventLine):
@@ -226,9 +239,9 @@ def _begun(items: Iterable[RolloutItem]) -> list[_Begun]:
             continue
         if speaks(msg):
             if current is None or current.over or not current.explicit:
-                current = begin(None)
+                current = begin(None, before)
         elif current is None and shows(msg):
-            current = begin(None)
+            current = begin(None, before)
         if current is not None:
             current.take(msg)
     for turn, msg in late:

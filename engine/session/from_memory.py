@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from engine.errors import StoreError
 from engine.protocol.events import TaskStarted, TokenCount, UserMessage
-from engine.protocol.items import Message, ResponseItem
+from engine.protocol.items import InputImage, Message, ResponseItem
 from engine.protocol.rollout_items import Compacted, EventLine, ResponseLine, RolloutItem
 from engine.rollout.boundaries import is_user_turn_boundary, user_text
+from engine.rollout.inline_images import ImagesOnce
 
 if TYPE_CHECKING:
     from engine.session.core import SessionCore
@@ -43,8 +44,9 @@ def _plain(history: Sequence[ResponseItem]) -> list[RolloutItem]:
     for item in history:
         items.append(ResponseLine(item))
         if isinstance(item, Message) and item.role == "user" and is_user_turn_boundary(item):
-            items.append(EventLine(UserMessage(user_text(item))))
-    return items
+            images = tuple(part.image_url for part in item.content if isinstance(part, InputImage))
+            items.append(EventLine(UserMessage(user_text(item), images=images or None)))
+    return list(map(ImagesOnce().stored, items))
 
 
 def _compacted(history: Sequence[ResponseItem], generation: int) -> list[RolloutItem]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, final
 import trio
 
 from engine.errors import StoreError, ThreadNotFound
+from engine.rollout.inline_images import ImagesOnce
 from engine.rollout.policy import PersistenceMode, persisted_form
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class LiveThread:
     After `shutdown` or `discard` every call that needs the writer raises `ThreadNotFound`.
     """
 
-    __slots__ = ("_closed", "_release", "_writer", "mode", "resumed", "thread_id")
+    __slots__ = ("_closed", "_images", "_release", "_writer", "mode", "resumed", "thread_id")
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class LiveThread:
         self._writer = writer
         self._release = release
         self._closed = False
+        self._images = ImagesOnce()
 
     @property
     def rollout_path(self) -> str | None:
@@ -139,7 +141,7 @@ class LiveThread:
         kept = [form for item in items if (form := persisted_form(item, mode)) is not None]
         if kept:
             self._need_open()
-            self._writer.append(kept)
+            self._writer.append(list(map(self._images.stored, kept)))
         return self._writer.submitted
 
     def on_acknowledged(self, callback: Callable[[int], None]) -> None:

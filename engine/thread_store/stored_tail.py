@@ -13,9 +13,10 @@ from typing import Protocol, final
 from engine.errors import StoreError
 from engine.protocol.events import EventMsg, TokenCount
 from engine.protocol.ids import ThreadId
-from engine.protocol.rollout_items import EventLine, SessionMeta, TurnContext
+from engine.protocol.rollout_items import SessionMeta, TurnContext
 from engine.protocol.settings import TokenUsageInfo, TruncationPolicy
 from engine.rollout.blocks import MemorySource, count_compacted
+from engine.rollout.inline_images import events_with_images
 from engine.rollout.reconstruction import PreviousTurnSettings, Reconstruction, ReverseScan, reconstruct
 from engine.rollout.tail import RolloutTail, first_meta
 from engine.thread_store.checkpoints import MARK_LENGTH, Checkpoint
@@ -239,7 +240,7 @@ class LoadedTail:
         self.generation: int | None = history.generation
         self.damaged = history.damaged
         self.heavy = False
-        self.events: Sequence[EventMsg] = tuple(item.msg for item in history.items if isinstance(item, EventLine))
+        self.events: Sequence[EventMsg] = tuple(events_with_images(history.items))
         infos = (msg.info for msg in reversed(self.events) if isinstance(msg, TokenCount))
         self.usage = next((info for info in infos if info is not None), None)
         scan = ReverseScan()

@@ -6,7 +6,7 @@ Everything here works beside running sessions: what one of them writes is seen a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
@@ -16,6 +16,7 @@ import trio
 
 from engine import __version__
 from engine.protocol.ids import ThreadId, new_thread_id, parse_thread_id
+from engine.rollout.inline_images import items_with_images
 from engine.rollout.lines import format_timestamp
 from engine.thread_store.changes import not_found
 from engine.thread_store.interface import (
@@ -35,6 +36,7 @@ from engine.thread_store.interface import (
 from engine.thread_store.item_pages import ItemPage, ListItems, item_page
 
 if TYPE_CHECKING:
+    from engine.protocol.rollout_items import RolloutItem
     from engine.protocol.wire import JsonObject
     from engine.thread_store.interface import IndexProgress, SpawnEdge, StoredHistory, ThreadStore
 
@@ -50,6 +52,10 @@ def snapshot_of(before: int | Literal["interrupted"], through: str | None) -> Sn
     if through is not None:
         return ThroughTurn(through)
     return Interrupted() if before == "interrupted" else BeforeUserMessage(before)
+
+
+def _shown(items: Sequence[RolloutItem]) -> tuple[RolloutItem, ...]:
+    return tuple(items_with_images(items))
 
 
 @final
@@ -99,10 +105,13 @@ class Threads:
 
         The whole file is decoded: for turns, page them.
         """
-        if not isinstance(thread, str):
-            return await self._store.load_history(Path(thread))
-        found = await self.read(thread)
-        return await self._store.load_history(found.thread_id if found.path is None else Path(found.path))
+        if isinstance(thread, str):
+            found = await self.read(thread)
+            stored = await self._store.load_history(found.thread_id if found.path is None else Path(found.path))
+        else:
+            stored = await self._store.load_history(Path(thread))
+        shown = await trio.to_thread.run_sync(_shown, stored.items, abandon_on_cancel=True)
+        return attrs.evolve(stored, items=shown)
 
     async def turns(self, thread: Thread, query: ListTurns | None = None) -> TurnPage:
         """A page of the turns of a thread, archived or not, the last ones first by default; only their lines are read.

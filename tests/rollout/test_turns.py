@@ -23,12 +23,13 @@ from engine.protocol.events import (
     UserMessage,
 )
 from engine.protocol.inputs import TextInput
-from engine.protocol.items import InputText, Message, OutputText
+from engine.protocol.items import InputImage, InputText, Message, OutputText
 from engine.protocol.rollout_items import Compacted, EventLine, ResponseLine, RolloutItem
 from engine.protocol.thread_items import ThreadTurn, to_json
 from engine.protocol.turn_items import AddChange, PlanItem, UpdateChange, UserMessageItem
 from engine.protocol.wire import JsonObject, UnknownVariant
 from engine.rollout.blocks import MemorySource
+from engine.rollout.inline_images import stand_in
 from engine.rollout.lines import encode_rollout_line
 from engine.rollout.loading import load
 from engine.rollout.turn_ranges import Began, Closed, RangeState, RolledBack, Spoke, Strayed, TurnRange, read_turn, scan
@@ -199,6 +200,8 @@ messages: st.SearchStrategy[RolloutItem] = st.one_of(
             Compacted("s", (MAIL,)),
             ResponseLine(MAIL),
             ResponseLine(Message(role="user", content=(InputText("said"),))),
+            ResponseLine(Message(role="user", content=(InputImage("data:,x"),))),
+            EventLine(UserMessage("", images=(stand_in(0),))),
         ]
     ),
 )

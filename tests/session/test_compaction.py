@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -265,36 +264,6 @@ async def test_input_while_compacting_is_refused(lab: Lab) -> None:
         assert (await session.run("third")).final_message == "b"
     assert texts(lab.input())[-1] == "third"
     assert "compacted" not in lab.kinds()
-
-
-async def test_fifty_compactions_grow_the_file_by_what_is_new(lab: Lab) -> None:
-    image = "data:image/png;base64," + "A" * 200_000
-    answer, message = "answer " * 5000, "x" * 4000
-
-    async def talk(session: engine.Session, *, compacting: bool) -> int:
-        await session.run([engine.TextInput("look"), engine.ImageInput(image)])
-        for number in range(50):
-            await session.run(f"message {number} {message}")
-            if compacting:
-                await session.compact()
-        await session.flush()
-        assert session.rollout_path is not None
-        return Path(session.rollout_path).stat().st_size
-
-    async with lab.session(reply("seen"), *[reply(answer)] * 50) as session:
-        plain = await talk(session, compacting=False)
-    async with lab.session(
-        reply("seen"), *[each for _ in range(50) for each in (reply(answer), reply("the note"))]
-    ) as session:
-        whole = await talk(session, compacting=True)
-        assert session.rollout_path is not None
-        written = Path(session.rollout_path).read_text()
-    lines = [line for line in written.splitlines() if json.loads(line)["type"] == "compacted"]
-    assert len(lines) == 50
-    most = 20_000 * 4 + 5000  # bytes: what the user said, and what surrounds it
-    assert all(len(line) <= most for line in lines)
-    assert whole - sum(map(len, lines)) <= 1.3 * plain
-    assert written.count("A" * 200_000) == 2  # the message and the event of it, as without compaction
 
 
 async def test_many_compactions_are_warned_of(lab: Lab) -> None:

@@ -13,11 +13,13 @@ import trio
 
 import engine
 from engine.models import scripts
-from engine.protocol.events import Warning
+from engine.protocol.events import UserMessage, Warning
 from engine.protocol.items import Message, OutputText
+from engine.protocol.rollout_items import EventLine
 from engine.rollout.loading import load
 
 ROOT = Path(__file__).parents[2]
+IMAGE = "data:image/png;base64," + "A" * 1000
 
 KILLED = """
 import os, signal, sys, trio, engine
@@ -105,7 +107,7 @@ async def test_a_thread_whose_file_others_took_away_goes_on(tmp_path: Path, how:
         assert session.rollout_path is not None
         path = Path(session.rollout_path)
         with session.events() as events:
-            await session.run("first")
+            await session.run([engine.TextInput("first"), engine.ImageInput(IMAGE)])
             await session.flush()
             if how == "removed":
                 path.unlink()
@@ -118,6 +120,9 @@ async def test_a_thread_whose_file_others_took_away_goes_on(tmp_path: Path, how:
         assert str(path) in told
         loaded = load(path.read_bytes())
         assert (loaded.damaged, loaded.thread_id) == (0, session.thread_id)
+        assert path.read_text().count(IMAGE) == 1
+        shown = (await host.threads.history(session.thread_id)).items
+        assert UserMessage("first", images=(IMAGE,)) in [item.msg for item in shown if isinstance(item, EventLine)]
         again = await host.resume_session(session.thread_id)
         history = again._core.history.items
         spoken = [item.content for item in history if isinstance(item, Message) and item.role == "assistant"]

@@ -74,20 +74,26 @@ def _said_by_user(items: Iterable[ResponseItem]) -> list[str]:
     return texts
 
 
-def after_remote(items: Iterable[ResponseItem]) -> list[ResponseItem]:
+def after_remote(items: Sequence[ResponseItem], budget: int = USER_TOKENS) -> list[ResponseItem]:
     """Of what a server made of the history: what the user and the assistant said, and the opaque compactions.
 
-    The server knows the images; they are not carried along (and stored) a second time.
+    The server knows the images; they are not carried along (and stored) a second time. Nor is what the user said
+    before the newest `budget` tokens of it, as it would be stored with each compaction again.
     """
-    kept: list[ResponseItem] = []
-    for item in items:
+    newest_first: list[ResponseItem] = []
+    left = budget
+    for item in reversed(items):
         if isinstance(item, CompactionItem | ContextCompactionItem):
-            kept.append(item)
-        elif isinstance(item, Message) and (
-            item.role == "assistant" or (item.role == "user" and not is_contextual_user_message(item))
-        ):
-            kept.append(_without_inline_images(item))
-    return kept
+            newest_first.append(item)
+        elif isinstance(item, Message) and item.role == "assistant":
+            newest_first.append(_without_inline_images(item))
+        elif isinstance(item, Message) and item.role == "user" and not is_contextual_user_message(item) and left > 0:
+            text = user_text(item)
+            tokens = approx_tokens(text)
+            cut = user_message(truncate_text(text, TruncationPolicy("tokens", left))) if tokens > left else item
+            newest_first.append(_without_inline_images(cut))
+            left -= tokens
+    return newest_first[::-1]
 
 
 def _without_inline_images(message: Message) -> Message:

@@ -92,6 +92,24 @@ def test_of_a_servers_answer_talk_and_compactions_stay() -> None:
     assert made[0] == Message("user", (InputText("look"), InputText(IMAGE_LEFT_OUT), InputImage("https://x/y")))
 
 
+def test_of_a_servers_answer_the_newest_words_of_the_user_stay() -> None:
+    opaque = CompactionItem("sealed")
+    history: list[ResponseItem] = [
+        user_message("old"),
+        SAID,
+        user_message("a" * 60_000),
+        SAID,
+        user_message("b" * 40_000),
+        opaque,
+    ]
+    first, cut, second, third, last = after_remote(history)
+    assert (first, second, third, last) == (SAID, SAID, user_message("b" * 40_000), opaque)
+    assert isinstance(cut, Message)
+    assert "tokens truncated" in message_text(cut)
+    assert len(message_text(cut)) < 40_100
+    assert after_remote(history, 10_000) == [SAID, SAID, user_message("b" * 40_000), opaque]
+
+
 def test_context_comes_before_the_last_words_of_the_user() -> None:
     one, two, opaque = user_message("one"), user_message("two"), CompactionItem("sealed")
     assert with_context([one, two, SUMMARY], [CONTEXT]) == [one, CONTEXT, two, SUMMARY]
