@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
-from engine.errors import StoreError
+from engine.errors import StoreError, ThreadNotFound
 from engine.protocol.ids import ThreadId
 from engine.rollout.names import ARCHIVED_DIRECTORY, SESSIONS_DIRECTORY, RolloutName, parse_rollout_name
 from engine.thread_store.interface import ListThreads, StoredThread, ThreadPage, ThreadQuery
@@ -22,8 +23,22 @@ from engine.thread_store.names import ThreadNames
 from engine.thread_store.places import is_archived
 from engine.thread_store.summaries import summarise
 
-__all__ = ["find_archived", "find_latest", "find_rollout", "list_files", "live_folders", "rollouts", "stored_thread"]
+__all__ = [
+    "MOVES",
+    "at_its_place",
+    "find_anywhere",
+    "find_archived",
+    "find_latest",
+    "find_rollout",
+    "list_files",
+    "live_folders",
+    "rollouts",
+    "stored_thread",
+]
 
+T = TypeVar("T")
+
+MOVES = 8  # of one file by others, that one look for it may meet
 SCANNED_FILES = 10_000  # the newest names a search looks at (rollout.md 4.1)
 EAST, WEST = 14 * 3600, 12 * 3600  # seconds by which local time, as in names, may be off from UTC
 
@@ -46,6 +61,29 @@ def find_archived(home: Path, thread_id: ThreadId) -> Path | None:
         if name.thread_id == thread_id:
             return Path(path)
     return None
+
+
+def find_anywhere(home: Path, thread_id: ThreadId) -> Path | None:
+    """The rollout of a thread, archived or not."""
+    for _ in range(2):  # it may be moved to where was looked already
+        path = find_rollout(home, thread_id) or find_archived(home, thread_id)
+        if path is not None:
+            return path
+    return None
+
+
+def at_its_place(find: Callable[[], Path], act: Callable[[Path], T]) -> T:
+    """What `act` does with the file that `find` finds; again where others have moved that in between.
+
+    Raises what either of them raises; `act` tells by `ThreadNotFound` that there is no file.
+    """
+    for _ in range(MOVES):
+        path = find()
+        try:
+            return act(path)
+        except ThreadNotFound:
+            continue
+    return act(find())
 
 
 def stored_thread(home: Path, path: str, *, thorough: bool | None = None) -> StoredThread | None:

@@ -180,7 +180,7 @@ class Fork:
         self,
         files: FileOperations,
         locks: RolloutLocks,
-        source: Path,
+        open_source: Callable[[], RolloutBytes],
         path: str,
         params: ForkThread,
         stamp: str,
@@ -190,12 +190,12 @@ class Fork:
         """Writes the file. Raises `ThreadNotFound`, `InvalidRequest`, `StoreError`; then nothing is left of it."""
         self.path = path
         self._files = files
-        opened = RolloutBytes(source)
+        opened = open_source()
         try:
             self._write(locks, opened, params, stamp, durable)
         except OSError as exc:
             self._remove()
-            raise StoreError(f"failed to fork {source} to {path}: {exc}") from exc
+            raise StoreError(f"failed to fork {opened.path} to {path}: {exc}") from exc
         except BaseException:
             self._remove()
             raise

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
-from typing import final
+from typing import TypeVar, final
 
 import attrs
 
@@ -26,7 +26,7 @@ from engine.thread_store.changes import archived_thread, not_found
 from engine.thread_store.checkpoints import Checkpoints
 from engine.thread_store.facts import is_news
 from engine.thread_store.files import FileOperations, FileStatus
-from engine.thread_store.finding import find_archived, find_rollout
+from engine.thread_store.finding import at_its_place, find_anywhere, find_archived, find_rollout
 from engine.thread_store.forking import Fork
 from engine.thread_store.hop import Hop, in_thread
 from engine.thread_store.index import ThreadIndex
@@ -40,7 +40,7 @@ from engine.thread_store.interface import (
 from engine.thread_store.live_thread import LiveThread
 from engine.thread_store.local_threads import LocalThreads
 from engine.thread_store.locks import RolloutLock, RolloutLocks
-from engine.thread_store.places import other_places
+from engine.thread_store.places import places_of
 from engine.thread_store.reading import load_rollout
 from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.rollout_writer import RolloutWriter
@@ -49,6 +49,7 @@ from engine.thread_store.stored_tail import RolloutFileTail, StoredTail
 __all__ = ["LocalThreadStore", "open_local_store"]
 
 Thread = ThreadId | Path
+T = TypeVar("T")
 
 
 @final
@@ -99,7 +100,7 @@ class LocalThreadStore(LocalThreads):
             self._appender,
             path,
             lambda stamp: encode_rollout_line(params.first_line(), stamp),
-            places=other_places(self.home, path),
+            places=places_of(self.home, path),
             lock=RolloutLock(self.locks, path),
         )
         return self._register(meta.id, params.mode, writer, resumed=False)
@@ -111,18 +112,18 @@ class LocalThreadStore(LocalThreads):
         thread_id = self._reserve(params.meta.id)
         fork = Fork()
         try:
-            source = await self._fork_source(params.source)
+            open_source = await self._fork_source(params.source)
             path = rollout_path(str(self.home), thread_id, self._local_time())
             stamp, durable = self._appender.timestamp(), self._appender.durability == "fsync"
             write = functools.partial(fork.write, self._appender.files, durable=durable)
-            await self._hop(write, self.locks, source, path, params, stamp)
+            await self._hop(write, self.locks, open_source, path, params, stamp)
             writer = RolloutWriter(
                 self._appender,
                 path,
                 fork.head,
                 found=fork.found,
                 owns_file=True,
-                places=other_places(self.home, path),
+                places=places_of(self.home, path),
                 lock=fork.lock,
                 made=fork.made,
                 ordinal=fork.ordinal,
@@ -138,15 +139,16 @@ class LocalThreadStore(LocalThreads):
             self.index.touch(path)
         return live
 
-    async def _fork_source(self, source: ThreadId | Path) -> Path:
+    async def _fork_source(self, source: ThreadId | Path) -> Callable[[], RolloutBytes]:
+        """Opens the source; blocking."""
         thread = source if isinstance(source, Path) else parse_thread_id(source)
         named = _named(thread)
         live = None if named is None else self._live.get(named)
         if live is not None:
             await live.persist()
-            if not isinstance(thread, Path) and live.rollout_path is not None:
-                return Path(live.rollout_path)
-        return await self._hop(_path, self.home, thread)
+        if isinstance(thread, Path) or live is None or live.rollout_path is None:
+            return functools.partial(at_its_place, functools.partial(_path, self.home, thread), RolloutBytes)
+        return functools.partial(_at_live_place, self.home, live.rollout_path, thread, RolloutBytes)
 
     def _register(
         self, thread_id: ThreadId, mode: PersistenceMode, writer: RolloutWriter, *, resumed: bool
@@ -175,7 +177,7 @@ class LocalThreadStore(LocalThreads):
                 lambda stamp: encode_rollout_line(meta, stamp),
                 found=opened.found,
                 owns_file=False,
-                places=other_places(self.home, path),
+                places=places_of(self.home, path),
                 lock=opened.lock,
                 ordinal=opened.ordinal,
             )
@@ -195,8 +197,8 @@ class LocalThreadStore(LocalThreads):
             live = self._live.get(thread)
             if live is not None and live.rollout_path is not None:
                 await live.flush_quietly()
-                return await self._hop(_load_live, Path(live.rollout_path), thread)
-        return await self._hop(_load, self.home, thread)
+                return await self._hop(_at_live_place, self.home, live.rollout_path, thread, load_rollout)
+        return await self._hop(at_its_place, functools.partial(_path, self.home, thread), load_rollout)
 
     async def load_tail(self, thread: ThreadId | Path) -> StoredTail:
         """See `ThreadStore.load_tail`."""
@@ -207,8 +209,10 @@ class LocalThreadStore(LocalThreads):
                 live = self._live.get(thread)
                 if live is not None and live.rollout_path is not None:
                     await live.flush_quietly()
-                    return await self._hop(reading.read, _live_tail, Path(live.rollout_path), thread)
-            return await self._hop(reading.read, _tail, self.home, thread)
+                    look = functools.partial(_at_live_place, self.home, live.rollout_path, thread, RolloutFileTail)
+                    return await self._hop(reading.read, look)
+            look = functools.partial(at_its_place, functools.partial(_path, self.home, thread), RolloutFileTail)
+            return await self._hop(reading.read, look)
         except BaseException:
             reading.give_up()
             raise
@@ -309,34 +313,31 @@ def _path(home: Path, thread: ThreadId | Path) -> Path:
     """Where a thread is stored. Raises `ThreadNotFound`, `InvalidRequest` if it is archived."""
     if isinstance(thread, Path):
         return thread.absolute()
-    path = find_rollout(home, thread)
-    if path is None:
+    for _ in range(2):  # it may be brought back while it is looked for in the archive
+        path = find_rollout(home, thread)
+        if path is not None:
+            return path
         if find_archived(home, thread) is not None:
             raise archived_thread(thread)
-        raise not_found(thread)
+    raise not_found(thread)
+
+
+def _at_live_place(home: Path, path: str, thread_id: ThreadId, act: Callable[[Path], T]) -> T:
+    """What `act` does with the file of a live thread, whose writer may not know yet that others have moved it.
+
+    Raises `ThreadNotFound`, and what `act` raises.
+    """
+    try:
+        return act(Path(path))
+    except ThreadNotFound:
+        return at_its_place(functools.partial(_anywhere, home, thread_id), act)
+
+
+def _anywhere(home: Path, thread_id: ThreadId) -> Path:
+    path = find_anywhere(home, thread_id)
+    if path is None:
+        raise not_found(thread_id)
     return path
-
-
-def _tail(home: Path, thread: ThreadId | Path) -> RolloutFileTail:
-    return RolloutFileTail(_path(home, thread))
-
-
-def _live_tail(path: Path, thread_id: Thread) -> RolloutFileTail:
-    try:
-        return RolloutFileTail(path)
-    except ThreadNotFound as exc:
-        raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=str(thread_id)) from exc
-
-
-def _load(home: Path, thread: ThreadId | Path) -> StoredHistory:
-    return load_rollout(_path(home, thread))
-
-
-def _load_live(path: Path, thread_id: ThreadId) -> StoredHistory:
-    try:
-        return load_rollout(path)
-    except ThreadNotFound as exc:
-        raise ThreadNotFound(f"no rollout found for thread id {thread_id}", thread=thread_id) from exc
 
 
 @attrs.define(eq=False)
@@ -347,9 +348,9 @@ class _TailReading:
     _given_up: bool = False
     _mutex: threading.Lock = attrs.field(factory=threading.Lock)
 
-    def read(self, read: Callable[[Path, Thread], RolloutFileTail], place: Path, thread: Thread) -> RolloutFileTail:
-        """What `read` gives for a thread. Raises what it raises."""
-        tail = read(place, thread)
+    def read(self, read: Callable[[], RolloutFileTail]) -> RolloutFileTail:
+        """What `read` gives. Raises what it raises."""
+        tail = read()
         with self._mutex:
             self.tail = tail
             if self._given_up:
@@ -378,7 +379,21 @@ class _Opened:
 
     def open(self, locks: RolloutLocks, thread: ThreadId | Path, history: StoredHistory | StoredTail | None) -> None:
         """Looks whether the file can be appended to, locks it, and loads what was not loaded before."""
-        path = _path(locks.home, thread) if history is None or history.path is None else Path(history.path)
+        find = functools.partial(_path, locks.home, thread)
+        if history is None or history.path is None:
+            at_its_place(find, lambda path: self._open(locks, path, None))
+            return
+        try:
+            self._open(locks, Path(history.path), history)
+        except ThreadNotFound as missing:
+            if isinstance(thread, Path):
+                raise
+            try:  # others may have moved it since it was read
+                at_its_place(find, lambda path: self._open(locks, path, history))
+            except ThreadNotFound:
+                raise missing from None
+
+    def _open(self, locks: RolloutLocks, path: Path, history: StoredHistory | StoredTail | None) -> None:
         try:
             # Not to wait for a reader where the name is that of a pipe.
             handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -397,8 +412,12 @@ class _Opened:
             if self._abandoned:
                 lock.release()
                 return
-        self.ordinal = next_ordinal(RolloutBytes(path))
-        self.history = load_rollout(path) if history is None or history.path is None else history
+        try:
+            self.ordinal = next_ordinal(RolloutBytes(path))
+            self.history = load_rollout(path) if history is None else history
+        except ThreadNotFound:
+            lock.release()
+            raise
 
     def abandon(self) -> None:
         """Nobody waits any more: gives the lock back, also one that is taken only later."""

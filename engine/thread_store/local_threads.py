@@ -5,10 +5,11 @@ What is asked of the index is answered from the files where it has no answer. Wh
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import attrs
 
 from engine.errors import ConflictError, EngineError, InvalidRequest, StoreError, ThreadNotFound
 from engine.protocol.ids import ThreadId, parse_thread_id
-from engine.protocol.rollout_items import RolloutItem
+from engine.protocol.rollout_items import RolloutItem, SessionMeta
 from engine.protocol.wire import JsonObject
 from engine.rollout.ordinals import next_ordinal
 from engine.thread_store.changes import (
@@ -32,6 +33,9 @@ from engine.thread_store.changes import (
 from engine.thread_store.facts import Facts, edge_of
 from engine.thread_store.files import FileStatus
 from engine.thread_store.finding import (
+    MOVES,
+    at_its_place,
+    find_anywhere,
     find_archived,
     find_latest,
     find_rollout,
@@ -51,10 +55,11 @@ from engine.thread_store.interface import (
     TurnPage,
 )
 from engine.thread_store.names import ThreadNames, append_name
+from engine.thread_store.places import places_of
 from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.rollout_writer import RolloutWriter
 from engine.thread_store.summaries import summarise
-from engine.thread_store.turn_pages import turn_page
+from engine.thread_store.turn_pages import turn_page, turn_page_of_file
 
 if TYPE_CHECKING:
     from engine.thread_store.appender import Appender
@@ -101,23 +106,27 @@ class LocalThreads:
     async def list_turns(self, thread: ThreadId | Path, query: ListTurns) -> TurnPage:
         """See `ThreadStore.list_turns`."""
         if isinstance(thread, Path):
-            path = thread
-        else:
-            live = self._live.get(parse_thread_id(thread))
-            if live is not None:
-                await live.flush_quietly()
-            known = None if self.index is None else await self.index.place(parse_thread_id(thread))
-            if known is None:
-                known = await self._hop(stored_path, self.home, parse_thread_id(thread))
-            path = Path(known)
-            if live is not None and live.rollout_path is not None:
-                path = Path(live.rollout_path)
-        return await turn_page(path, query, self._hop, self.index)
+            return await turn_page(thread, query, self._hop, self.index)
+        thread = parse_thread_id(thread)
+        try:
+            return await turn_page(await self._known_place(thread), query, self._hop, self.index)
+        except ThreadNotFound:  # others may be moving it
+            find = functools.partial(_anywhere, self.home, thread)
+            return await self._hop(at_its_place, find, lambda path: turn_page_of_file(path, query))
+
+    async def _known_place(self, thread_id: ThreadId) -> Path:
+        """Where the writer or the index say that a thread is, else where it is. Raises `ThreadNotFound`."""
+        live = self._live.get(thread_id)
+        if live is not None:
+            await live.flush_quietly()
+            if live.rollout_path is not None:
+                return Path(live.rollout_path)
+        known = None if self.index is None else await self.index.place(thread_id)
+        return Path(await self._hop(stored_path, self.home, thread_id) if known is None else known)
 
     async def dynamic_tools(self, thread_id: ThreadId) -> tuple[JsonObject, ...]:
         """See `ThreadStore.dynamic_tools`."""
-        path = await self._hop(stored_path, self.home, parse_thread_id(thread_id))
-        facts = await self._hop(_facts, path, thread_id)
+        _, facts = await self._hop(_facts, self.home, parse_thread_id(thread_id))
         return facts.dynamic_tools
 
     async def spawned(self, parent: ThreadId) -> tuple[SpawnEdge, ...]:
@@ -159,9 +168,8 @@ class LocalThreads:
     async def update_metadata(self, thread_id: ThreadId, patch: MetadataPatch) -> StoredThread:
         """See `ThreadStore.update_metadata`."""
         check_patch(patch)
-        thread_id, path = await self._materialised(thread_id)
-        facts = await self._hop(_facts, path, thread_id)
-        await self._append_quietly(thread_id, path, [apply_patch(facts, patch)])
+        thread_id = parse_thread_id(thread_id)
+        await self._tell(thread_id, lambda facts: apply_patch(facts, patch))
         thread = await self.find_thread(thread_id)
         if thread is None:
             raise not_found(thread_id)
@@ -169,11 +177,12 @@ class LocalThreads:
 
     async def set_spawn_edge(self, edge: SpawnEdge) -> None:
         """See `ThreadStore.set_spawn_edge`."""
-        thread_id, path = await self._materialised(edge.child)
-        facts = await self._hop(_facts, path, thread_id)
-        if edge_of(facts) != edge:
-            line = meta_line(facts, git=facts.git, memory_mode=facts.memory_mode, edge=edge)
-            await self._append_quietly(thread_id, path, [line])
+
+        def changed(facts: Facts) -> SessionMeta | None:
+            told = edge_of(facts) == edge
+            return None if told else meta_line(facts, git=facts.git, memory_mode=facts.memory_mode, edge=edge)
+
+        await self._tell(parse_thread_id(edge.child), changed)
         if self.index is not None:
             self.index.put_edge(edge)
 
@@ -230,13 +239,21 @@ class LocalThreads:
 
     # --- lines of stored threads -----------------------------------------------------------------
 
-    async def _materialised(self, thread_id: ThreadId) -> tuple[ThreadId, str]:
-        """The file of a thread, which is brought into being for a live one. Raises `ThreadNotFound`."""
-        thread_id = parse_thread_id(thread_id)
+    async def _tell(self, thread_id: ThreadId, change: Callable[[Facts], SessionMeta | None]) -> None:
+        """Appends what `change` makes of the facts of a thread. Raises `ThreadNotFound`, and as `_append_quietly`."""
         live = self._live.get(thread_id)
         if live is not None:
             await live.persist()
-        return thread_id, await self._hop(stored_path, self.home, thread_id)
+        for last in (*(False,) * MOVES, True):
+            path, facts = await self._hop(_facts, self.home, thread_id)
+            line = change(facts)
+            try:
+                if line is not None:
+                    await self._append_quietly(thread_id, path, [line])
+                return
+            except ThreadNotFound:  # it was moved before it was held
+                if last:
+                    raise
 
     async def _append_quietly(self, thread_id: ThreadId, path: str, items: Sequence[RolloutItem]) -> None:
         """Appends what is no activity of a thread. Raises `StoreError`, `ConflictError` if others write it."""
@@ -257,6 +274,7 @@ class LocalThreads:
                 None,
                 found=held.found,
                 owns_file=False,
+                places=places_of(self.home, path),
                 lock=held.lock,
                 ordinal=held.ordinal,
             )
@@ -324,15 +342,22 @@ class HeldFile:
 
 def stored_path(home: Path, thread_id: ThreadId) -> str:
     """The file of a thread, archived or not. Raises `ThreadNotFound`."""
-    path = find_rollout(home, thread_id) or find_archived(home, thread_id)
+    return str(_anywhere(home, thread_id))
+
+
+def _anywhere(home: Path, thread_id: ThreadId) -> Path:
+    path = find_anywhere(home, thread_id)
     if path is None:
         raise not_found(thread_id)
-    return str(path)
+    return path
 
 
 def _find(home: Path, thread_id: ThreadId) -> StoredThread | None:
-    path = find_rollout(home, thread_id) or find_archived(home, thread_id)
-    thread = None if path is None else stored_thread(home, str(path))
+    try:
+        find = functools.partial(_anywhere, home, thread_id)
+        thread = at_its_place(find, lambda path: stored_thread(home, str(path)))
+    except ThreadNotFound:
+        return None
     if thread is None:
         return None
     names = ThreadNames(home)
@@ -340,13 +365,15 @@ def _find(home: Path, thread_id: ThreadId) -> StoredThread | None:
     return attrs.evolve(thread, name=names.get(thread_id))
 
 
-def _facts(path: str, thread_id: ThreadId) -> Facts:
-    summary = summarise(path, thorough=True)
+def _facts(home: Path, thread_id: ThreadId) -> tuple[str, Facts]:
+    """Where a thread is stored, and what is known of it. Raises `ThreadNotFound`, `StoreError`."""
+    find = functools.partial(_anywhere, home, thread_id)
+    path, summary = at_its_place(find, lambda path: (path, summarise(str(path), thorough=True)))
     if summary is None:
         raise StoreError(f"{path} has no readable session_meta line, so it is no thread")
     if summary.facts.thread_id != thread_id:
         raise StoreError(f"{path} holds the thread {summary.facts.thread_id}, though its name says {thread_id}")
-    return summary.facts
+    return str(path), summary.facts
 
 
 def _edges_in_files(home: Path, parents: frozenset[ThreadId]) -> list[SpawnEdge]:

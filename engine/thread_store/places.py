@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.rollout.names import ARCHIVED_DIRECTORY, SESSIONS_DIRECTORY, parse_rollout_name
 
-__all__ = ["archived_place", "dated_place", "is_archived", "other_places"]
+__all__ = ["archived_place", "dated_place", "is_archived", "places_of"]
 
 
 def archived_place(home: Path, path: str) -> str:
@@ -30,7 +30,7 @@ def is_archived(home: Path, path: str) -> bool:
     return path.startswith(archive + os.sep) or ARCHIVED_DIRECTORY in Path(path).parts
 
 
-def other_places(home: Path, path: str) -> tuple[str, ...]:
-    """Where else a rollout may have been moved to."""
-    places = (dated_place(home, path), archived_place(home, path))
-    return tuple(place for place in places if place is not None and place != path)
+def places_of(home: Path, path: str) -> tuple[str, ...]:
+    """Where a rollout that stands at `path` now may be found from now on: there, or where it may be moved to."""
+    places = (path, dated_place(home, path), archived_place(home, path))
+    return tuple(dict.fromkeys(place for place in places if place is not None))

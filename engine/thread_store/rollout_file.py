@@ -6,7 +6,7 @@ try (rollout.md 2). Before each write the file is looked at, because others reac
 - its last line is torn (a crash, a power cut): the torn bytes go to `<rollout>.torn` beside it, byte for byte, and the
   rollout is cut back to its last whole line. A last line that only lacks its line end gets one.
 - it has grown: another program has appended; ours begins on a line of its own.
-- it was moved (archived by another program): it is followed.
+- it was moved (archived by another program, or brought back): it is followed.
 - it was removed or replaced: as long as we hold it open its bytes are still there, and are written anew under its name.
   What stands there now is kept as `<rollout>.replaced`.
 - it was cut, or removed while it was not open: `ContentLost`; the thread is written anew from memory (`rewrite`).
@@ -35,6 +35,7 @@ __all__ = ["PART_SUFFIX", "REPLACED_SUFFIX", "TORN_SUFFIX", "ContentLost", "Roll
 
 WRITE_SIZE = 1 << 20  # bytes joined for one write
 LOOK_BACK = 64 << 10  # bytes read at once to find the last line end
+LOOKS = 20  # at all places, for a file that others move to and fro while it is looked for
 TORN_SUFFIX = ".torn"
 REPLACED_SUFFIX = ".replaced"
 PART_SUFFIX = ".part"  # a file on its way to its name
@@ -184,7 +185,15 @@ class RolloutFile:
         return handle
 
     def _open_existing(self) -> int:
-        handle = self.files.open(self.writer.path)
+        for _ in range(LOOKS):
+            try:
+                return self._open_at(self.writer.path)
+            except FileNotFoundError:
+                self._look()  # it was moved right now
+        raise OSError(errno.ESTALE, "others keep moving it")  # the next try looks again
+
+    def _open_at(self, path: str) -> int:
+        handle = self.files.open(path)
         try:
             found = self.files.handle_status(handle)
             if self.identity is not None and found.identity != self.identity:
@@ -234,25 +243,32 @@ class RolloutFile:
 
     def _look(self) -> None:
         """Finds out what has become of the file. Afterwards it is ours, under `writer.path`."""
-        found = self.files.status(self.writer.path)
         if self.identity is None:
-            if found is None:
+            if self.files.status(self.writer.path) is None:
                 raise ContentLost
             return  # joined without knowing anything of it
-        if found is not None and found.identity == self.identity:
+        found = self._find(self.identity)
+        if found is not None:
             if found.size < self.size:
                 raise ContentLost
             if found.size > self.size and self.joined:
                 self._has_grown(found.size)
-            return
-        for place in self.writer.places:
-            moved = self.files.status(place)
-            if moved is not None and moved.identity == self.identity:
-                self.writer.path = place
-                return
-        if self.handle is None:
+        elif self.handle is None:
             raise ContentLost
-        self._write_from_handle()
+        else:
+            self._write_from_handle()
+
+    def _find(self, identity: tuple[int, int]) -> FileStatus | None:
+        """The file, wherever it was moved to; one that is moved on between two looks is looked for again."""
+        for _ in range(LOOKS):
+            for place in (self.writer.path, *self.writer.places):
+                found = self.files.status(place)
+                if found is not None and found.identity == identity:
+                    self.writer.path = place
+                    return found
+            if self.handle is not None and self.files.handle_status(self.handle).links == 0:
+                break  # removed for good
+        return None
 
     def _has_grown(self, size: int) -> None:
         self.size = size

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from engine.errors import ProtocolError, StoreError
+from engine.errors import ProtocolError, StoreError, ThreadNotFound
 from engine.protocol.rollout_items import RolloutItem, SessionMeta
 from engine.rollout.lines import decode_rollout_line
 from engine.rollout.scan import (
@@ -83,7 +83,7 @@ def summarise(path: str, *, thorough: bool | None = None, pause: Pause | None = 
     """What is known of a thread; `None` if it is no thread. `pause` is called every now and then.
 
     `thorough`: with changes of metadata wherever they stand; by default where the file is short. Raises `StoreError` if
-    the file can't be read.
+    the file can't be read, `ThreadNotFound` if there is none.
     """
     try:
         handle, state = _open(path)
@@ -98,6 +98,8 @@ def summarise(path: str, *, thorough: bool | None = None, pause: Pause | None = 
             mark = _mark(handle, state.size)
         finally:
             os.close(handle)
+    except FileNotFoundError as exc:
+        raise ThreadNotFound(f"no rollout found at {path}", thread=path) from exc
     except OSError as exc:
         raise StoreError(f"failed to read {path}: {exc}") from exc
     return Summary(facts, state, mark)
@@ -121,6 +123,8 @@ def catch_up(path: str, facts: Facts, before: FileState, mark: bytes, pause: Pau
             mark = _mark(handle, state.size)
         finally:
             os.close(handle)
+    except FileNotFoundError as exc:
+        raise ThreadNotFound(f"no rollout found at {path}", thread=path) from exc
     except OSError as exc:
         raise StoreError(f"failed to read {path}: {exc}") from exc
     return Summary(facts, state, mark)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from engine.thread_store.hop import Hop
     from engine.thread_store.index import ThreadIndex
 
-__all__ = ["page_of_items", "turn_page"]
+__all__ = ["page_of_items", "turn_page", "turn_page_of_file"]
 
 MARK_LENGTH = 256  # bytes before what is known that must still be there; long enough to have a time in it
 TRIES = 3  # how often a table that another process has changed meanwhile is looked at again
@@ -66,7 +66,7 @@ async def turn_page(path: Path, query: ListTurns, hop: Hop, index: ThreadIndex |
         found = await index.run_on_turns(str(path), update)
         if found is not None:
             return await hop(_read, survey.source, found, query)
-    return await hop(_without_index, path, query)
+    return await hop(turn_page_of_file, path, query)
 
 
 def page_of_items(items: Sequence[RolloutItem], query: ListTurns) -> TurnPage:
@@ -135,7 +135,7 @@ def _page(turns: list[ThreadTurn], numbers: list[int], query: ListTurns) -> Turn
     )
 
 
-def _without_index(path: Path, query: ListTurns) -> TurnPage:
+def turn_page_of_file(path: Path, query: ListTurns) -> TurnPage:
     import sqlite3
 
     from engine.thread_store.index_rows import prepare
