@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.crash.lives import live
 
-__all__ = ["main"]
+__all__ = ["PR_SET_CHILD_SUBREAPER", "main", "orphans"]
 
 PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 10.0  # seconds a life has for its acknowledgements; on a busy machine a start takes long
@@ -34,7 +34,7 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         told = _run(order["home"], order["lives"])
-        print(json.dumps({"told": told, "orphans": _orphans()}), flush=True)
+        print(json.dumps({"told": told, "orphans": orphans()}), flush=True)
 
 
 def _run(home: str, lives: list[dict[str, Any]]) -> list[list[str]]:
@@ -84,7 +84,7 @@ def _tell(end: int, text: str) -> None:
     os.write(end, text.replace("\n", " ").encode() + b"\n")
 
 
-def _orphans() -> list[str]:
+def orphans() -> list[str]:
     """What the killed ones left that does not end by itself. It has become ours; it is ended here."""
     deadline = time.monotonic() + ORPHANS_END
     while time.monotonic() < deadline:

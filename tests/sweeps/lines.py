@@ -11,6 +11,7 @@ import dis
 import functools
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -28,10 +29,12 @@ OURS = os.path.dirname(engine.__file__) + os.sep
 
 @final
 class Lines:
-    """As `Points`, for the lines that Trio's thread runs between `arm` and `disarm`."""
+    """As `Points`, for the lines that Trio's thread runs between `arm` and `disarm`; with `threads`, those of threads
+    that begin meanwhile, too."""
 
-    def __init__(self, target: Point | None = None) -> None:
+    def __init__(self, target: Point | None = None, *, threads: bool = False) -> None:
         self.target = target
+        self._threads = threads
         self.seen: set[Point] = set()
         self.hit = False
         self.error: str | None = None
@@ -42,12 +45,16 @@ class Lines:
         """From now on, in every task."""
         self._action = action
         self._before = sys.gettrace()
+        if self._threads:
+            threading.settrace(self._enter)  # type: ignore[arg-type]
         sys.settrace(self._enter)  # type: ignore[arg-type]
 
     def disarm(self) -> None:
         """What follows has no points. Idempotent."""
         if self._action is not None:
             self._action = None
+            if self._threads:
+                threading.settrace(None)
             sys.settrace(self._before)  # type: ignore[arg-type]
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> object:

@@ -118,7 +118,7 @@ class OfAThread(Watched):
 
     def is_busy(self, session: engine.Session) -> bool:
         """See `Background`."""
-        counting, snapshots = session._core.counting, session._core.snapshots()
+        counting, snapshots = session._core.counting, session._core.resources().snapshots()
         assert counting is not None
         assert snapshots is not None
         wanted, index = snapshots._wanted, session._core.services.store.index  # type: ignore[attr-defined]
