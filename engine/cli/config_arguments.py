@@ -10,7 +10,7 @@ from engine.cli.parsing import Parser, Usage, formatter
 
 __all__ = ["Action", "ConfigArguments", "parse_config"]
 
-Action = Literal["get", "set", "unset", "list", "trust", "check"]
+Action = Literal["get", "set", "unset", "list", "trust", "check", "features", "requirements"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ HELP = """Look at the configuration, and change your own file.
   engine config get KEY          the value in effect here
   engine config list             all values in effect here; --origins says where each comes from
   engine config check            whether everything can be read, and what has no effect
+  engine config features         all features: how finished, on or off, and who says so
+  engine config requirements     what an administrator requires
   engine config set KEY VALUE    write a value; VALUE is TOML, else plain text
   engine config unset KEY        take a key away
   engine config trust [DIR]      let a project bring its own configuration; --untrusted forbids it
@@ -47,13 +49,23 @@ EPILOG = """exit code:
   2  wrong flags
 """
 
-_OPERANDS = {"get": ("KEY",), "set": ("KEY", "VALUE"), "unset": ("KEY",), "list": (), "trust": ("[DIR]",), "check": ()}
+_OPERANDS = {
+    "get": ("KEY",),
+    "set": ("KEY", "VALUE"),
+    "unset": ("KEY",),
+    "list": (),
+    "trust": ("[DIR]",),
+    "check": (),
+    "features": (),
+    "requirements": (),
+}
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="engine config",
-        usage="engine config [OPTIONS] get KEY | set KEY VALUE | unset KEY | list | trust [DIR] | check",
+        usage="engine config [OPTIONS] get KEY | set KEY VALUE | unset KEY | list | trust [DIR] | check | features | "
+        "requirements",
         description=HELP,
         epilog=EPILOG,
         formatter_class=formatter,
@@ -61,7 +73,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("words", nargs="*", metavar="ACTION", help=argparse.SUPPRESS)
     parser.add_argument("--origins", action="store_true", help="list: the layer and file of each value")
-    parser.add_argument("--json", action="store_true", help="get and list: print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON (get, list, features, requirements)")
     parser.add_argument("--untrusted", action="store_true", help="trust: mark the project as untrusted")
     parser.add_argument("-C", "--cd", metavar="DIR", help="the directory to look from")
     parser.add_argument("-p", "--profile", metavar="NAME", help="the profile to use; `set` writes to its file")

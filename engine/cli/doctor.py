@@ -21,7 +21,9 @@ __all__ = ["run_doctor"]
 def run_doctor(arguments: DoctorArguments) -> int:
     """Prints the report; 0 when a session here could run commands as its permissions say, else 1."""
     report = trio.run(_examine, arguments)
-    print(json.dumps(report_json(report), indent=2) if arguments.as_json else "\n".join(report_lines(report)))
+    print(
+        json.dumps(report_json(report), indent=2, default=str) if arguments.as_json else "\n".join(report_lines(report))
+    )
     return 0 if report.can_run else 1
 
 

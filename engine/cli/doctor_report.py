@@ -126,9 +126,17 @@ def _configured_lines(found: Configured) -> Iterator[str]:
         by = f" ({found.program})" if found.program is not None else ""
         yield f"  {_HOW.get(found.enforcement, f'commands are held by {found.enforcement}{by}')}"
     yield from (f"warning: {warning}" for warning in _other_warnings(policy))
+    required = policy.requirements.table()
+    if required:
+        yield f"required by an administrator (engine config requirements): {', '.join(required)}"
+    for server in policy.servers:
+        if server.disabled is not None:
+            yield f"MCP server {server.name} is not used: {server.disabled}"
     yield "configuration without an effect yet: " + (", ".join(map(_named, policy.unsupported)) or "none that is set")
     if policy.unknown_keys:
         yield f"unknown keys of configuration: {', '.join(policy.unknown_keys)}"
+    if policy.requirements.unknown_keys:
+        yield f"unknown keys of requirements: {', '.join(policy.requirements.unknown_keys)}"
 
 
 def _other_warnings(policy: ConfiguredPolicy) -> list[str]:
@@ -196,4 +204,7 @@ def _configured_json(found: Configured) -> JsonObject:
             {"key": thing.thing, "more": thing.more, "announced": thing.announced} for thing in policy.unsupported
         ],
         "unknownKeys": list(policy.unknown_keys),
+        "requirements": policy.requirements.table(),
+        "requirementsNotEnforced": list(policy.requirements.not_enforced),
+        "mcpServers": [{"name": server.name, "disabled": server.disabled} for server in policy.servers],
     }

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.config.loading import find_home, load_config
+from engine.config.mcp_servers import ConfiguredServer
 from engine.config.overrides import parse_override
 from engine.config.permissions import PermissionOverrides
+from engine.config.requirements import NO_REQUIREMENTS, Requirements
 from engine.config.unsupported import Unsupported
 from engine.errors import ConfigError, EngineError
 from engine.permissions.constrained import ConstraintError
@@ -23,7 +25,8 @@ __all__ = ["ConfiguredPolicy", "configured_policy"]
 class ConfiguredPolicy:
     """Where things stand: the engine's home, the directory, what a session there would be allowed, and what to say.
 
-    `unsupported` is what configuration asks for in vain, `unknown_keys` what it can't ask for at all.
+    `unsupported` is what configuration asks for in vain, `unknown_keys` what it can't ask for at all. `servers` are the
+    configured MCP servers.
     """
 
     home: Path
@@ -33,6 +36,8 @@ class ConfiguredPolicy:
     unsupported: tuple[Unsupported, ...] = ()
     unknown_keys: tuple[str, ...] = ()
     otel: OtelSettings = NOTHING_EXPORTED
+    requirements: Requirements = NO_REQUIREMENTS
+    servers: tuple[ConfiguredServer, ...] = ()
 
     @property
     def name(self) -> str:
@@ -77,4 +82,6 @@ def configured_policy(
         config.unsupported,
         config.unknown_keys,
         config.otel,
+        config.requirements,
+        config.mcp_servers,
     )

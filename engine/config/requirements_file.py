@@ -59,6 +59,7 @@ def with_managed(found: Requirements, managed: TomlFile) -> Requirements:
     if permissions.sandbox_classes is None and mode in SANDBOXES:
         classes = tuple(dict.fromkeys(("read-only", cast(RequirementClass, mode))))
         permissions = attrs.evolve(permissions, sandbox_classes=classes, sandbox_source=managed.path)
+        sources["sandbox_mode"] = managed.path
     return attrs.evolve(
         found,
         approval_policies=policies,

@@ -12,6 +12,7 @@ from hypothesis import given
 from engine.cli.arguments import Usage, parse
 from engine.cli.config import run_config, shown
 from engine.cli.config_arguments import ConfigArguments
+from engine.config.features import FEATURES
 from tests.config.documents import tables
 
 
@@ -131,3 +132,70 @@ def test_wrong_words(words: list[str]) -> None:
 def test_what_is_shown_is_toml(table: dict[str, object]) -> None:
     text = shown(table).replace("\x7f", "\\u007f")
     assert tomllib.loads(f"x = {text}")["x"] == table
+
+
+def test_features_with_their_stages_and_who_says_so(terminal: Terminal) -> None:
+    terminal.file.write_text(
+        "profile = 'p'\n[features]\ncollab = false\ngoals = true\nenable_fanout = true\n"
+        "network_proxy = {enabled = true}\n[profiles.p.features]\nshell_snapshot = false\n"
+    )
+    (terminal.etc / "requirements.toml").write_text("[features]\nmemories = true\n")
+    code, out, err = terminal.config("features", "-c", "features.plugins=false")
+    assert (code, err) == (0, "")
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines()}
+    assert set(lines) == set(FEATURES)
+    assert lines["unified_exec"].split() == ["stable", "on"]
+    assert lines["goals"].split(maxsplit=2) == ["experimental", "on", "# user"]
+    assert lines["multi_agent"].split(maxsplit=2) == ["stable", "on", "# user"]
+    assert lines["network_proxy"].split(maxsplit=2) == ["experimental", "on", "# user"]
+    assert lines["shell_snapshot"].split(maxsplit=2) == ["stable", "off", "# user"]
+    assert lines["plugins"].split(maxsplit=2) == ["stable", "off", "# sessionFlags"]
+    required = f"# required by {terminal.etc / 'requirements.toml'}"
+    assert lines["memories"].split(maxsplit=2) == ["experimental", "on", required]
+    assert lines["undo"].split() == ["removed", "off"]
+    told = json.loads(terminal.config("features", "--json")[1])
+    assert [entry["name"] for entry in told] == list(FEATURES)
+    assert told[list(FEATURES).index("goals")] == {
+        "name": "goals",
+        "stage": "experimental",
+        "enabled": True,
+        "defaultEnabled": False,
+        "setBy": "user",
+    }
+
+
+def test_a_feature_that_another_one_brings_along(terminal: Terminal) -> None:
+    terminal.file.write_text("features.code_mode_only = true\n")
+    told = {entry["name"]: entry for entry in json.loads(terminal.config("features", "--json")[1])}
+    assert (told["code_mode"]["enabled"], told["code_mode"]["setBy"]) == (True, "follows from another key")
+
+
+def test_requirements(terminal: Terminal) -> None:
+    file = terminal.etc / "requirements.toml"
+    assert terminal.config("requirements") == (0, f"nothing is required: there is no {file}\n", "")
+    assert json.loads(terminal.config("requirements", "--json")[1])["requirements"] is None
+    file.write_text(
+        "allowed_sandbox_modes = ['read-only']\nnonsense = 1\n[permissions.filesystem]\ndeny_read = ['keys']\n"
+        "[mcp_servers.docs.identity]\ncommand = 'docs'\n[hooks]\nmanaged_dir = '/h'\n"
+    )
+    managed = terminal.etc / "managed_config.toml"
+    managed.write_text("approval_policy = 'never'\n")
+    code, out, err = terminal.config("requirements")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f'allowed_approval_policies = ["never"]  # {managed}',
+        f'allowed_sandbox_modes = ["read-only"]  # {file}',
+        f'hooks.managed_dir = "/h"  # {file}; not enforced yet',
+        f'mcp_servers.docs.identity.command = "docs"  # {file}',
+        f'permissions.filesystem.deny_read = ["{terminal.etc}/keys"]  # {file}',  # relative to the file
+        "unknown key: nonsense",
+    ]
+    told = json.loads(terminal.config("requirements", "--json")[1])
+    assert told["requirements"]["allowed_approval_policies"] == ["never"]
+    assert (told["source"], told["sources"]) == (str(file), {"approval_policy": str(managed)})
+    assert (told["notEnforced"], told["unknownKeys"]) == (["hooks"], ["nonsense"])
+    terminal.file.write_text("[mcp_servers.other]\ncommand = 'x'\n[mcp_servers.docs]\ncommand = 'docs'\n")
+    out = terminal.config("check")[1]
+    assert f"MCP server other is not used: requirements ({file})" in out.splitlines()
+    assert "MCP server docs" not in out
+    assert "unknown key of requirements: nonsense" in out.splitlines()

@@ -9,9 +9,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from engine.cli.doctor_report import Report, machine_lines, report_json, report_lines
+from engine.cli.doctor_report import Configured, Report, machine_lines, report_json, report_lines
 from engine.cli.main import main
+from engine.cli.policies import ConfiguredPolicy
 from engine.cli.policy_arguments import DoctorArguments, parse_doctor
+from engine.config.loading import load_config
 from engine.execution.sandbox.advice import SystemFacts, advice
 from engine.execution.sandbox.capability import Capability, Launcher
 from engine.execution.sandbox.landlock import LandlockSupport
@@ -158,3 +160,30 @@ def test_a_machine_where_nothing_can_be_started() -> None:
     report = Report(None, None, "no process can be started: because")
     assert (report_json(report)["machine"], report_json(report)["canRun"]) == (None, False)
     assert list(report_lines(report))[-1] == "no process can be started: because"
+
+
+def test_what_an_administrator_requires(tmp_path: Path) -> None:
+    (tmp_path / "requirements.toml").write_text(
+        "allowed_sandbox_modes = ['read-only']\nnonsense = 2020-01-01\n[hooks]\nwhen = 2020-01-01\n[mcp_servers]\n"
+    )
+    (tmp_path / "config.toml").write_text("[mcp_servers.docs]\ncommand = 'docs'\n")
+    env = {"HOME": str(tmp_path)}
+    config = load_config(tmp_path, cwd=tmp_path, env=env, system_folder=tmp_path)
+    policy = ConfiguredPolicy(
+        tmp_path,
+        str(tmp_path),
+        config.permissions.session(),
+        requirements=config.requirements,
+        servers=config.mcp_servers,
+    )
+    report = Report(None, Configured(policy))
+    lines = list(report_lines(report))
+    assert (
+        "required by an administrator (engine config requirements): allowed_sandbox_modes, hooks, mcp_servers" in lines
+    )
+    assert f"MCP server docs is not used: requirements ({tmp_path / 'requirements.toml'})" in lines
+    assert "unknown keys of requirements: nonsense" in lines
+    told = json.loads(json.dumps(report_json(report), default=str))["configured"]
+    assert told["requirements"]["mcp_servers"] == {}
+    assert told["requirementsNotEnforced"] == ["hooks"]
+    assert [server["name"] for server in told["mcpServers"]] == ["docs"]
