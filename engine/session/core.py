@@ -30,6 +30,7 @@ from engine.session.submissions import (
     UpdateSettings,
     UserTurn,
 )
+from engine.session.telling import end_telling, telling_operation
 from engine.session.ward import Ward
 from engine.telemetry.handle import NO_TELEMETRY, Telemetry
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from engine.session.resume import StoredPast
     from engine.session.services import Services
     from engine.session.settings import SettingsUpdate
+    from engine.session.tracing import ThreadTrace
     from engine.session.turn import TurnRun
     from engine.session.turn_resources import TurnResources
     from engine.telemetry.trace import StartupTrace
@@ -93,6 +95,8 @@ class SessionCore:
     startup_trace: StartupTrace | None = None
     telemetry: Telemetry = NO_TELEMETRY
     """What the session tells about itself goes there."""
+    trace: ThreadTrace | None = None
+    """Its part of a rollout trace, where one is wanted."""
     active: TurnRun | None = None
     beside: set[TurnRun] = attrs.field(factory=set)
     """The user's own commands that run beside the active turn, under its id."""
@@ -177,7 +181,8 @@ class SessionCore:
                     continue  # withdrawn while it was queued
                 self._handling = submission
                 try:
-                    await self._handle(submission)
+                    with telling_operation(self, submission):
+                        await self._handle(submission)
                 except EngineError as exc:
                     submission.reply.fail(exc)
                 self._handling = None
@@ -338,6 +343,7 @@ class SessionCore:
             self.hub.emit("", ErrorEvent("Failed to shutdown thread persistence", "other"))
         if error is None:
             self.hub.emit(self._shutdown_id, ShutdownComplete())
+        end_telling(self, orderly=self._shutdown_id != "")
         self._refuse_queued(outcome)
         self.hub.end(self.crash)
         self._resources = None

@@ -200,6 +200,7 @@ class EventHub:
     _streams: list[EventStream] = attrs.field(factory=list, init=False)
     _replay: list[Event] | None = attrs.field(factory=list, init=False)
     _needed: int = attrs.field(default=0, init=False)
+    _observer: Callable[[Event], None] | None = attrs.field(default=None, init=False)
     _over: bool = attrs.field(default=False, init=False)
     _error: EngineError | None = attrs.field(default=None, init=False)
 
@@ -237,6 +238,8 @@ class EventHub:
         if self._over:
             return
         event = Event(submission, msg)
+        if self._observer is not None:
+            self._observer(event)
         if self.live is not None:
             self._needed = self.live.append((EventLine(msg),))
         self.status = status_after(self.status, msg)
@@ -276,6 +279,18 @@ class EventHub:
     def stop_replay(self) -> None:
         """Forgets what was kept for a first subscriber that never came."""
         self._replay = None
+
+    def observe(self, observer: Callable[[Event], None]) -> None:
+        """Tells `observer` each event when it is emitted, beginning with those of the start; it is quick, never raises.
+
+        For one observer, before anybody subscribes.
+        """
+        self._observer = observer
+        for event in self._replay or ():
+            observer(event)
+        for _, held in self._held:
+            if isinstance(held, Event):
+                observer(held)
 
     @contextmanager
     def subscribe(

@@ -38,8 +38,8 @@ from engine.protocol.settings import TokenUsage
 from engine.protocol.turn_items import AgentMessageItem, AgentText, ReasoningItem, WebSearchItem
 from engine.records import define
 from engine.session.history import without_noise
+from engine.session.request_telling import ask
 from engine.session.retrying import Retries
-from engine.session.telling import telling_request
 from engine.session.tool_calls import ResponseCalls
 
 if TYPE_CHECKING:
@@ -90,18 +90,18 @@ class _Response:
         calls: ResponseCalls | None = None
         try:
             async with trio.open_nursery() as nursery:
-                calls = ResponseCalls(turn.registry, turn.tool_context, nursery)
+                calls = ResponseCalls(turn.registry, turn.tool_context, nursery, turn.core.trace)
                 try:
-                    with telling_request(turn):
-                        async with turn.model.stream(turn.build_request()) as stream:
-                            turn.note_response_headers(stream.headers)
-                            async for event in stream:
-                                self._handle(event, calls)
+                    async with ask(turn, turn.build_request()) as stream:
+                        turn.note_response_headers(stream.headers)
+                        async for event in stream:
+                            self._handle(event, calls)
                 except Exception as exc:  # must not cross the nursery: tools that run finish first
                     error = exc
         finally:
             # Also on the way out of an interrupt: what tools answered so far belongs into the history.
             if calls is not None:
+                turn.tool_calls += len(calls)
                 turn.record(calls.take_outputs())
                 if self.completed or self.limits_seen:
                     turn.count_tokens(self.usage if self.completed else None)
@@ -159,14 +159,17 @@ class _Response:
         return self.shown.get(wire_id, self.active)
 
     def _added(self, item: ResponseItem) -> None:
-        shown = _turn_item(item, self.turn.show_raw_reasoning)
-        if shown is None or (isinstance(item, Reasoning) and self.turn.hide_reasoning):
+        turn = self.turn
+        shown = _turn_item(item, turn.show_raw_reasoning)
+        if shown is None or (isinstance(item, Reasoning) and turn.hide_reasoning):
             return
+        if isinstance(shown, AgentMessageItem):
+            turn.note_first_message()
         self.active = shown.id
         wire_id = getattr(item, "id", None)
         if isinstance(wire_id, str):
             self.shown[wire_id] = shown.id
-        self.turn.item_started(shown)
+        turn.item_started(shown)
 
     def _done(self, item: ResponseItem, calls: ResponseCalls) -> None:
         turn = self.turn
@@ -181,6 +184,7 @@ class _Response:
         if isinstance(item, Message) and item.role == "assistant":
             self.outcome.last_message = message_text(item)
             turn.note_first_token()
+            turn.note_first_message()
         turn.record([item])
 
     def _show_done(self, item: ResponseItem) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.records import frozen
+from engine.telemetry.analytics import NO_ANALYTICS
 
 if TYPE_CHECKING:
     from engine.config.model import Config
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from engine.session.compaction.hooks import CompactionHooks
     from engine.session.core import SessionCore
     from engine.session.environments import EnvironmentManager
+    from engine.telemetry.analytics import AnalyticsClient
+    from engine.telemetry.bundles import Bundles
     from engine.telemetry.handle import Telemetry
     from engine.telemetry.settings import OtelSettings
     from engine.thread_store.interface import ThreadStore
@@ -57,6 +60,10 @@ class Services:
     """What is told about sessions, and to whom."""
     otel: OtelSettings
     """The configuration of that, as the engine was opened with it."""
+    bundles: Bundles | None = None
+    """Where rollout traces go, if they are wanted."""
+    analytics: AnalyticsClient = NO_ANALYTICS
+    """Who counts what sessions do: nobody."""
     compaction_hooks: CompactionHooks
     """Asked before and after each compaction."""
     crashed: Callable[[SessionCore, Exception], None]

@@ -83,6 +83,8 @@ class SessionSettings:
     - `persistence`: `"extended"` also keeps command output and tool calls of the host in the rollout
     - `source`: who runs the session (`vscode` is the neutral default of the format)
     - `instructions`: replaces the base instructions; `developer_instructions` adds to them
+    - `trace_context`: the trace the session belongs to, as the W3C headers `traceparent` and `tracestate`; by default
+      the host's own span. `service_name`: on its metrics, which of a host's services it serves
     """
 
     cwd: PathLike[str] | str | None = None
@@ -106,6 +108,8 @@ class SessionSettings:
     persistence: Literal["limited", "extended"] = "limited"
     source: SessionSource = "vscode"
     thread_source: str | None = None
+    trace_context: Mapping[str, str] = attrs.field(factory=dict)
+    service_name: str | None = None
 
 
 @frozen(kw_only=True)

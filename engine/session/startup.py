@@ -19,7 +19,7 @@ import trio
 from engine.errors import EngineClosed, EngineError, SessionStartError
 from engine.protocol.events import Warning
 from engine.records import define, frozen
-from engine.session.telling import session_telemetry
+from engine.session.telling import begin_telling, tell_unstarted
 from engine.session.ward import Ward, collapse
 from engine.telemetry.trace import TraceRecorder
 from engine.thread_store.guard import LiveThreadGuard
@@ -244,12 +244,10 @@ async def session_main(
                     guard.commit()
                     core.up = True
                     task_status.started(core)
-                    core.telemetry = session_telemetry(core, core.startup_trace)
+                    begin_telling(core, start)
                     await ward.run("submission loop", core.loop)
                 session_nursery.cancel_scope.cancel(reason="the session is over")
         if core is None or not core.up:
-            if services.telemetry.enabled:
-                services.telemetry.session({}, start.trace.finish())
             await trio.lowlevel.checkpoint_if_cancelled()  # cancelled and failed is always cancelled
             if closing():
                 raise EngineClosed("the engine is closing; the session was not started")
@@ -267,6 +265,7 @@ async def session_main(
         if start.tail is not None:
             start.tail.close()
         if core is None or not core.up:
+            tell_unstarted(start, failed=failures_told)
             for undo in start.undo:
                 undo()
         failures = [*(first.failures if first is not None else ()), *(ward.failures if ward is not None else ())]

@@ -47,7 +47,6 @@ OTEL_OF_ENGINE = (
     "`[otel]` holds for a whole engine, as it was opened with it; what this session's configuration has there "
     "is ignored."
 )
-NO_TRACE_BUNDLES = "`CODEX_ROLLOUT_TRACE_ROOT` is set, but this engine writes no rollout trace bundles yet."
 MODEL_CHANGED = (
     "This session was recorded with model `{previous}` but is resuming with `{current}`. "
     "Consider switching back to `{previous}` as it may affect Codex performance."
@@ -211,8 +210,6 @@ async def _session(start: Start) -> None:
         hub.emit("", Warning(text))
     if config.otel != start.services.otel:
         hub.emit("", Warning(OTEL_OF_ENGINE))
-    if start.services.environment.get("CODEX_ROLLOUT_TRACE_ROOT"):
-        hub.emit("", Warning(NO_TRACE_BUNDLES))
     if configuration.approval_policy == "on-failure":
         hub.emit("", Warning(ON_FAILURE_DEPRECATED))
     for text in start.warnings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -11,6 +11,9 @@ from engine.protocol.items import CustomToolCallOutput, FunctionCallOutput
 from engine.records import define
 from engine.tools.base import FatalToolError, ToolContext, ToolOutput
 from engine.tools.registry import ToolCall, ToolRegistry, dispatch, output_item
+
+if TYPE_CHECKING:
+    from engine.session.tracing import Ended, ThreadTrace
 
 __all__ = ["ResponseCalls"]
 
@@ -22,6 +25,7 @@ class _Running:
     started: float
     done: trio.Event = attrs.field(factory=trio.Event)
     output: ToolOutput | None = None
+    traced: bool = False
 
 
 @define(eq=False)
@@ -35,6 +39,7 @@ class ResponseCalls:
     registry: ToolRegistry
     context: ToolContext
     nursery: trio.Nursery
+    trace: ThreadTrace | None = None
     fatal: FatalToolError | None = None
     _calls: list[_Running] = attrs.field(factory=list, init=False)
     _recorded: int = attrs.field(default=0, init=False)
@@ -55,14 +60,26 @@ class ResponseCalls:
                 if not (running.parallel and earlier.parallel):
                     await earlier.done.wait()
             if self.fatal is None:
+                if self.trace is not None:
+                    self.trace.tool_call_started(self.context.turn_id, running.call)
+                    running.traced = True
                 running.output = await dispatch(self.registry, running.call, self.context)
+                self._trace_end(running, "completed" if running.output.success else "failed")
         except FatalToolError as exc:
             self.fatal = self.fatal or exc
+            self._trace_end(running, "failed")
         except trio.Cancelled:
             running.output = ToolOutput(_aborted(running), success=False)
+            self._trace_end(running, "cancelled")
             raise
         finally:
             running.done.set()
+
+    def _trace_end(self, running: _Running, status: Ended) -> None:
+        if self.trace is not None and running.traced:
+            output = running.output
+            item = None if output is None else output_item(running.call, output)
+            self.trace.tool_call_ended(self.context.turn_id, running.call, status, item)
 
     def take_outputs(self) -> list[FunctionCallOutput | CustomToolCallOutput]:
         """The answers that are there and were not taken yet, in call order."""

@@ -107,7 +107,10 @@ class TurnRun:
     reasoning_counted: bool = False
     """Whether the server said that its totals include the reasoning of earlier turns."""
     _began: float = attrs.field(factory=time.perf_counter)
+    tool_calls: int = 0
+    """How many calls its responses brought."""
     _first_token: float | None = None
+    _first_message: float | None = None
     _last_message: str | None = None
     _error: TurnFailed | None = None
     _seen: set[str] = attrs.field(factory=set)
@@ -208,6 +211,11 @@ class TurnRun:
         """The model said something."""
         if self._first_token is None:
             self._first_token = time.perf_counter()
+
+    def note_first_message(self) -> None:
+        """The model began to say something to the user."""
+        if self._first_message is None:
+            self._first_message = time.perf_counter()
 
     def first_time(self, key: str) -> bool:
         """Whether this is the first call with `key` in this turn."""
@@ -390,6 +398,10 @@ class TurnRun:
     def first_token_ms(self) -> int | None:
         """Milliseconds until the model said something; `None` while it has not."""
         return None if self._first_token is None else int((self._first_token - self._began) * 1000)
+
+    def first_message_ms(self) -> int | None:
+        """Milliseconds until the model spoke to the user; `None` while it has not."""
+        return None if self._first_message is None else int((self._first_message - self._began) * 1000)
 
     @property
     def tokens_used(self) -> TokenUsage:

@@ -1,9 +1,9 @@
-"""The telemetry of an engine for the length of a block: nothing is imported where nothing is exported."""
+"""Telemetry and rollout traces of an engine for the length of a block; nothing is imported where nobody wants them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -14,11 +14,13 @@ from engine.errors import ConfigError
 from engine.telemetry.handle import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
+    from engine.telemetry.bundles import Bundles
     from engine.telemetry.exporters import Sending
     from engine.telemetry.settings import OtelSettings
 
-__all__ = ["open_telemetry"]
+__all__ = ["TRACE_ROOT", "open_bundles", "open_telemetry"]
 
+TRACE_ROOT: Final = "CODEX_ROLLOUT_TRACE_ROOT"
 FINISH_BOUND: Final = 5.0  # seconds that the end of a block waits for servers to take what is left
 
 logger = logging.getLogger("engine.telemetry")
@@ -61,3 +63,22 @@ async def _finish(sending: Sending) -> None:
     if scope.cancelled_caught:
         sending.interrupt()
         logger.warning("the servers of `[otel]` did not take all telemetry within %s seconds", FINISH_BOUND)
+
+
+@asynccontextmanager
+async def open_bundles(environment: Mapping[str, str]) -> AsyncIterator[Bundles | None]:
+    """The trace bundles of an engine, where the environment names a directory for them; else `None`.
+
+    Leaving the block writes what is left, within five seconds, also when cancelled.
+    """
+    root = environment.get(TRACE_ROOT)
+    if not root:
+        yield None
+        return
+    from engine.telemetry.bundles import Bundles
+
+    bundles = Bundles(root)
+    try:
+        yield bundles
+    finally:
+        await bundles.aclose()

@@ -6,6 +6,7 @@ own OpenTelemetry stays as it is, and its current span is the parent of what a s
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,20 +18,23 @@ from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.metrics import Counter, Histogram, Meter
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from engine.telemetry.handle import Attributes, Telemetry
+from engine.telemetry.handle import Attributes, Beginning, Telemetry
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
 
     from engine.telemetry.settings import OtelSettings
-    from engine.telemetry.trace import StartupTrace
 
 __all__ = ["OtelTelemetry", "Outlets"]
 
+logger = logging.getLogger("engine.telemetry")
+
 REDACTED: Final = "[REDACTED]"
 # What tells one session from another has no place on metrics: each value would be a series of its own.
-_ON_METRICS = ("app.version", "auth_mode", "model", "originator")
+_ON_METRICS = ("app.version", "auth_mode", "model", "originator", "service_name", "session_source")
+_PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Outlets:
@@ -66,37 +70,48 @@ class OtelTelemetry:
         outlets: Outlets,
         settings: OtelSettings,
         facts: Attributes | None = None,
-        root: SpanContext | None = None,
+        private: Attributes | None = None,
     ) -> None:
         self._outlets = outlets
         self._settings = settings
-        self._facts = dict(facts or {})
-        self._span_facts = {**dict(settings.span_attributes), **self._facts}
-        self._tags = {key: value for key, value in self._facts.items() if key in _ON_METRICS}
-        self._root = root
+        self._facts: dict[str, str | int | float | bool] = {}
+        self._private: dict[str, str | int | float | bool] = {}
+        self._root: SpanContext | None = None
+        self.learn(facts or {}, private or {})
 
-    def session(self, facts: Attributes, startup: StartupTrace) -> Telemetry:
-        handle = OtelTelemetry(self._outlets, self._settings, facts)
-        handle._root = handle._tell_start(startup)
+    def learn(self, facts: Attributes, private: Attributes | None = None) -> None:
+        self._facts = {**self._facts, **facts}
+        self._private = {**self._private, **(private or {})}
+        self._span_facts = {**dict(self._settings.span_attributes), **self._facts}
+        self._tags = {key: value for key, value in self._facts.items() if key in _ON_METRICS}
+
+    def session(self, beginning: Beginning) -> Telemetry:
+        handle = OtelTelemetry(self._outlets, self._settings, beginning.facts, beginning.private)
+        handle._root = handle._tell_start(beginning)
         return handle
 
-    def _tell_start(self, startup: StartupTrace) -> SpanContext | None:
+    def _tell_start(self, beginning: Beginning) -> SpanContext | None:
         """The start is over, so its spans are told after the fact and cost it nothing."""
         tracer = self._outlets.tracer
         if tracer is None:
             return None
+        startup = beginning.startup
         ended = time.time_ns()
         began = ended - _ns(startup.duration)
-        parent = tracer.start_span("session_init", attributes=self._span_facts, start_time=began)
+        parent = tracer.start_span("session_init", _parent(beginning), attributes=self._span_facts, start_time=began)
         inside = trace.set_span_in_context(parent)
         for step in startup.spans:
             child = tracer.start_span(
-                f"session_init.{step.name}", inside, attributes=self._span_facts, start_time=began + _ns(step.start)
+                f"session_init.{step.name}",
+                inside,
+                attributes={**self._span_facts, **beginning.steps.get(step.name, {})},
+                start_time=began + _ns(step.start),
             )
             if step.status != "ok":
                 _mark(child, step.status)
-                _mark(parent, step.status)
             child.end(began + _ns(step.start + step.duration))
+        if beginning.status != "ok":
+            _mark(parent, beginning.status)
         parent.end(ended)
         return parent.get_span_context()
 
@@ -146,9 +161,15 @@ class OtelTelemetry:
         texts = texts or {}
         self._tell(name, attributes or {}, texts, {f"{key}_length": len(text) for key, text in texts.items()})
 
-    def prompt(self, text: str) -> None:
+    def prompt(self, text: str, counts: Attributes | None = None) -> None:
         shown = text if self._settings.log_user_prompt else REDACTED
-        self._tell("codex.user_prompt", {"prompt_length": len(text)}, {"prompt": shown}, {})
+        self._tell("codex.user_prompt", {"prompt_length": len(text), **(counts or {})}, {"prompt": shown}, {})
+
+    def propagation(self) -> Mapping[str, str]:
+        headers: dict[str, str] = {}
+        if self._outlets.tracer is not None and self._is_ours(trace.get_current_span().get_span_context()):
+            _PROPAGATOR.inject(headers)
+        return headers
 
     def _tell(self, name: str, attributes: Attributes, logged: Attributes, traced: Attributes) -> None:
         now = time.time_ns()
@@ -161,7 +182,7 @@ class OtelTelemetry:
                 severity_number=SeverityNumber.INFO,
                 severity_text="INFO",
                 event_name=name,
-                attributes={**self._facts, **common, **logged},
+                attributes={**self._facts, **self._private, **common, **logged},
             )
         if self._outlets.tracer is not None and self._is_ours(trace.get_current_span().get_span_context()):
             trace.get_current_span().add_event(name, {**common, **traced}, timestamp=now)
@@ -169,6 +190,26 @@ class OtelTelemetry:
     def _is_ours(self, span: SpanContext) -> bool:
         """Whether a span belongs to the trace of the session; a host's own span of another trace is left alone."""
         return self._root is not None and span.trace_id == self._root.trace_id
+
+
+def _parent(beginning: Beginning) -> otel_context.Context | None:
+    """Where a start belongs: what the host named, its own span, what the process was started in; else a new trace."""
+    named = _extracted(beginning.carrier, "this session")
+    if named is not None:
+        return named
+    if trace.get_current_span().get_span_context().is_valid:
+        return None
+    return _extracted(beginning.ambient, "this process")
+
+
+def _extracted(carrier: Mapping[str, str], whose: str) -> otel_context.Context | None:
+    if not carrier.get("traceparent"):
+        return None
+    context = _PROPAGATOR.extract(carrier, otel_context.Context())
+    if trace.get_current_span(context).get_span_context().is_valid:
+        return context
+    logger.warning("the `traceparent` of %s is not valid and ignored: %.100r", whose, carrier["traceparent"])
+    return None
 
 
 def _mark(span: Span, status: str, error: str | None = None) -> None:

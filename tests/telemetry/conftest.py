@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import pytest
 from tests.session.conftest import Lab
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import ScopeMetrics
     from opentelemetry.sdk.trace import ReadableSpan
 
     from engine.telemetry.settings import OtelSettings
@@ -76,18 +77,31 @@ class Kept:
 
     def points(self, name: str) -> list[tuple[Mapping[str, object], float]]:
         """The attributes and the value (of a distribution: how many) of each series of a metric."""
+        return [(tags, values if count is None else count) for tags, values, count in self._series(name)]
+
+    def sums(self, name: str) -> list[tuple[Mapping[str, object], float]]:
+        """The attributes and the sum of each series of a metric."""
+        return [(tags, total) for tags, total, _ in self._series(name)]
+
+    def metrics(self) -> set[str]:
+        """The names of all metrics."""
+        return {metric.name for scope in self._scopes() for metric in scope.metrics}
+
+    def _scopes(self) -> list[ScopeMetrics]:
+        last = self._data[-1] if self._data else None
+        return [scope for resource in (last.resource_metrics if last else ()) for scope in resource.scope_metrics]
+
+    def _series(self, name: str) -> Iterator[tuple[Mapping[str, object], float, int | None]]:
         from opentelemetry.sdk.metrics.export import HistogramDataPoint, NumberDataPoint
 
-        found: list[tuple[Mapping[str, object], float]] = []
-        last = self._data[-1] if self._data else None
-        for resource in last.resource_metrics if last is not None else ():
-            for scope in resource.scope_metrics:
-                for metric in scope.metrics:
-                    for point in metric.data.data_points if metric.name == name else ():
-                        assert isinstance(point, HistogramDataPoint | NumberDataPoint)
-                        value = point.count if isinstance(point, HistogramDataPoint) else point.value
-                        found.append((dict(point.attributes or {}), value))
-        return found
+        for scope in self._scopes():
+            for metric in scope.metrics:
+                for point in metric.data.data_points if metric.name == name else ():
+                    assert isinstance(point, HistogramDataPoint | NumberDataPoint)
+                    if isinstance(point, HistogramDataPoint):
+                        yield dict(point.attributes or {}), point.sum, point.count
+                    else:
+                        yield dict(point.attributes or {}), point.value, None
 
 
 @pytest.fixture

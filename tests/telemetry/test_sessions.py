@@ -13,7 +13,7 @@ import trio
 import engine
 from engine.models.scripts import call, reply, response, say, usage, wait
 from engine.protocol.events import Warning
-from engine.telemetry.handle import NO_TELEMETRY, current
+from engine.telemetry.handle import NO_TELEMETRY, Beginning, current
 from engine.telemetry.trace import StartupTrace
 from engine.tools.base import ToolError
 from tests.session.conftest import Lab
@@ -125,13 +125,15 @@ async def test_results_of_tools(kept: Kept, lab: Lab) -> None:
 
 async def test_what_a_turn_took(kept: Kept, lab: Lab) -> None:
     await run(lab)
-    used = {tags["token_type"]: value for tags, value in kept.points("codex.turn.token_usage")}
+    used = {tags["token_type"]: value for tags, value in kept.sums("codex.turn.token_usage")}
     assert used == {"total": 42, "input": 30, "cached_input": 3, "output": 12, "reasoning_output": 0}
-    for name in ("codex.turn.e2e_duration_ms", "codex.turn.ttft.duration_ms"):
-        assert [value for _, value in kept.points(name)] == [1]
-    ((tags, requests),) = kept.points("codex.api_request")
-    assert (requests, tags["success"]) == (2, "true")
-    assert "conversation.id" not in tags
+    for name in ("codex.turn.e2e_duration_ms", "codex.turn.ttft.duration_ms", "codex.turn.ttfm.duration_ms"):
+        ((tags, turns),) = kept.points(name)
+        assert turns == 1
+        assert "conversation.id" not in tags
+        assert tags["session_source"] == "vscode"
+    assert [value for _, value in kept.sums("codex.turn.tool.call")] == [2]
+    assert [value for _, value in kept.points("codex.conversation.turn.count")] == [1]
 
 
 async def test_an_interrupted_turn_is_told_as_cancelled(kept: Kept, lab: Lab) -> None:
@@ -169,7 +171,8 @@ async def test_a_command_of_the_user_is_a_task(kept: Kept, lab: Lab) -> None:
     async with lab.open(config=ALL) as opened:
         async with opened.session(lab.settings()) as session:
             await session.run_shell("echo hi")
-    assert kept.span("session_task.user_shell").parent == kept.span("session_init").context
+    task, root = kept.span("session_task.user_shell"), kept.span("session_init")
+    assert task.parent == root.context
     assert [value for _, value in kept.points("codex.task.user_shell")] == [1]
     assert not kept.events("codex.user_prompt")
 
@@ -206,19 +209,6 @@ async def test_attributes_and_state_of_configuration(kept: Kept, lab: Lab) -> No
         assert span.attributes["team"] == "a"
         assert span.context.trace_state.to_header() == "corp=x:1"
         assert span.resource.attributes["env"] == "prod"
-
-
-async def test_a_wish_for_trace_bundles_is_answered(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.session.steps import NO_TRACE_BUNDLES
-
-    monkeypatch.setenv("CODEX_ROLLOUT_TRACE_ROOT", str(lab.home / "bundles"))
-    async with lab.session() as session:
-        with session.events() as events:
-            async for event in events:
-                if isinstance(event.msg, Warning):
-                    break
-    assert event.msg == Warning(NO_TRACE_BUNDLES)
-    assert not (lab.home / "bundles").exists()
 
 
 async def test_a_session_of_its_own_mind_is_told_that_the_engine_decides(kept: Kept, lab: Lab) -> None:
@@ -267,9 +257,9 @@ async def test_tools_find_the_handle_in_their_context_and_nobody_else_does(kept:
 
 
 def test_without_an_exporter_a_handle_does_nothing() -> None:
-    startup = StartupTrace((), 0.0)
     assert not NO_TELEMETRY.enabled
-    assert NO_TELEMETRY.session({}, startup) is NO_TELEMETRY
+    assert NO_TELEMETRY.session(Beginning({}, StartupTrace((), 0.0))) is NO_TELEMETRY
+    assert NO_TELEMETRY.propagation() == {}
     with pytest.raises(ZeroDivisionError), NO_TELEMETRY.span("a"):
         raise ZeroDivisionError
 

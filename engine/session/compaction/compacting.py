@@ -24,9 +24,11 @@ from engine.session.compaction.replacement import USER_TOKENS, after_local_summa
 from engine.session.compaction.summarizing import summarize
 from engine.session.compaction.texts import ACCURACY_WARNING, NO_ROOM_WARNING, summary_text
 from engine.session.context import turn_context
+from engine.session.telling import tell_compaction
 
 if TYPE_CHECKING:
     from engine.models.catalogue import ModelInfo
+    from engine.session.tracing import CompactionTrace
     from engine.session.turn import TurnRun
 
 __all__ = ["compact"]
@@ -58,20 +60,22 @@ async def compact(
     turn.item_started(shown)
     context = await turn.context_after(None) if within_turn else None
     remote = is_remote(turn)
+    trace = None if core.trace is None else core.trace.compaction(turn.id)
+    tell_compaction(turn, trigger, remote=remote)
     try:
         if remote:
-            message, history = "", await compact_remotely(turn, used)
+            message, history = "", await compact_remotely(turn, used, trace)
         else:
             message = summary_text(await summarize(turn, used))
             history = after_local_summary(core.history.items, message, _budget(turn))
     except ContextWindowExceeded:
         turn.fill_window()
         message = summary_text(None)
-        _install(turn, after_local_summary(core.history.items, message, _budget(turn)), message, None)
+        _install(turn, after_local_summary(core.history.items, message, _budget(turn)), message, None, trace)
         turn.item_completed(shown)
         turn.emit(Warning(NO_ROOM_WARNING))
         raise
-    _install(turn, history, message, context)
+    _install(turn, history, message, context, trace)
     turn.item_completed(shown)
     if not remote:
         turn.emit(Warning(ACCURACY_WARNING))
@@ -103,7 +107,13 @@ async def _ask(
 
 
 @trio.lowlevel.enable_ki_protection  # memory and rollout change together
-def _install(turn: TurnRun, history: list[ResponseItem], message: str, context: Sequence[ResponseItem] | None) -> None:
+def _install(
+    turn: TurnRun,
+    history: list[ResponseItem],
+    message: str,
+    context: Sequence[ResponseItem] | None,
+    trace: CompactionTrace | None,
+) -> None:
     if not turn.open:
         return  # aborted meanwhile: the history is what the abort left
     core = turn.core
@@ -112,6 +122,8 @@ def _install(turn: TurnRun, history: list[ResponseItem], message: str, context: 
         history, reference = with_context(history, context), turn_context(turn.facts)
     lines = [Compacted(message, tuple(history))]
     core.hub.persist(lines if reference is None else [*lines, reference])
+    if trace is not None:
+        trace.installed(core.history.items, history)
     core.history.replace(history)
     core.reference = reference
     core.generation += 1

@@ -12,12 +12,14 @@ from engine.protocol.codec import decode_item
 from engine.protocol.items import CompactionItem, CompactionTrigger, ContextCompactionItem, ResponseItem
 from engine.session.compaction.replacement import after_remote, retained, within_window
 from engine.session.compaction.requests import Ask, ask_within_window
+from engine.session.request_telling import telling_compaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.models.base import Model
     from engine.models.catalogue import ModelInfo
+    from engine.session.tracing import CompactionTrace
     from engine.session.turn import TurnRun
 
 __all__ = ["compact_remotely", "is_remote"]
@@ -39,11 +41,13 @@ def is_remote(turn: TurnRun) -> bool:
     return _by_trigger(turn) or isinstance(_model(turn), CompactingModel)
 
 
-async def compact_remotely(turn: TurnRun, model: ModelInfo) -> list[ResponseItem]:
+async def compact_remotely(turn: TurnRun, model: ModelInfo, trace: CompactionTrace | None = None) -> list[ResponseItem]:
     """The new history. Raises `ModelError`, told as an error of the remote task. Cancelled: nothing has changed."""
 
     async def ask(items: Sequence[ResponseItem]) -> list[ResponseItem]:
-        return await (_trigger if _by_trigger(turn) else _endpoint)(turn, model, items)
+        if _by_trigger(turn):
+            return await _trigger(turn, model, items)
+        return await _endpoint(turn, model, items, trace)
 
     items = within_window(turn.core.history.items, model.window, turn.core.base_instructions)
     try:
@@ -63,14 +67,20 @@ def _model(turn: TurnRun) -> Model:
     return turn.core.services.model_for(config, config.model_provider_id)
 
 
-async def _endpoint(turn: TurnRun, model: ModelInfo, items: Sequence[ResponseItem]) -> list[ResponseItem]:
+async def _endpoint(
+    turn: TurnRun, model: ModelInfo, items: Sequence[ResponseItem], trace: CompactionTrace | None
+) -> list[ResponseItem]:
     whole = turn.request_for(items, model)
     body = {key: whole.body[key] for key in _KEYS if whole.body.get(key) is not None}
     headers = {name: value for name, value in whole.headers.items() if name not in _HEADERS_LEFT_OUT}
     headers["x-codex-installation-id"] = turn.installation_id
     client = _model(turn)
     assert isinstance(client, CompactingModel)
-    output = await client.compact(attrs.evolve(whole, body=body, headers=headers))
+    request = attrs.evolve(whole, body=body, headers=headers)
+    with telling_compaction(turn, trace, model.slug) as telling:
+        output = await client.compact(request if telling is None else telling.sent(model.slug, request))
+        if telling is not None:
+            telling.answered(output)
     try:
         return [decode_item(item) for item in output]
     except ProtocolError as exc:

@@ -13,6 +13,7 @@ from engine.protocol.items import ResponseItem
 from engine.records import define, frozen
 from engine.session.compaction.replacement import without_oldest
 from engine.session.history import without_noise
+from engine.session.request_telling import ask
 from engine.session.retrying import Retries
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Ask:
     async def _once(self, request: ModelRequest) -> Answer:
         turn = self.turn
         items: list[ResponseItem] = []
-        async with turn.model.stream(request) as stream:
+        async with ask(turn, request) as stream:
             turn.note_response_headers(stream.headers)
             turn.count_tokens(None)
             async for event in stream:
