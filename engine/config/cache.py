@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -26,7 +26,9 @@ __all__ = ["Configurations"]
 class Configurations:
     """Configurations by what they were made of; what did not change is not read again.
 
-    `base` are the overrides of all sessions, as dotted keys or tables; the rest is as `load_config` has it.
+    `base` are the overrides of all sessions, as dotted keys or tables; the rest is as `load_config` has it. The first
+    configuration that is asked for is the engine's own: what holds for all sessions at once comes from there, and a
+    later one that says otherwise has a warning.
     """
 
     home: Path
@@ -37,6 +39,7 @@ class Configurations:
     profile: str | None = None
     system_folder: str = SYSTEM_FOLDER
     _made: dict[object, tuple[Sightings, Config]] = attrs.field(factory=dict)
+    _of_engine: Config | None = None
 
     LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
 
@@ -48,6 +51,7 @@ class Configurations:
         made = self._made.get(key)
         if made is None or not made[0].hold():
             made = await trio.to_thread.run_sync(self._load, arguments, cwd, permissions)
+            self._of_engine = self._of_engine or made[1]
             if len(self._made) >= self.LIMIT:
                 self._made.clear()
             self._made[key] = made
@@ -94,7 +98,29 @@ class Configurations:
             system_folder=self.system_folder,
             sightings=seen,
         )
+        if self._of_engine is not None:
+            ignored = tuple(_ignored(config, self._of_engine))
+            config = attrs.evolve(config, warnings=(*config.warnings, *ignored)) if ignored else config
         return seen, config
+
+
+# What the login and the store of an engine were opened with, by key and field.
+_ENGINE_WIDE = {
+    "forced_login_method": "forced_login_method",
+    "forced_chatgpt_workspace_id": "forced_chatgpt_workspace_ids",
+    "cli_auth_credentials_store": "cli_auth_credentials_store",
+    "durability": "durability",
+}
+
+
+def _ignored(config: Config, of_engine: Config) -> Iterator[str]:
+    """Warnings about keys that come too late for an engine that is open."""
+    for key, field in _ENGINE_WIDE.items():
+        if getattr(config, field) != getattr(of_engine, field):
+            yield (
+                f"`{key}` holds for a whole engine, as it was opened with it; what this session's configuration has "
+                "there is ignored."
+            )
 
 
 def _absolute(cwd: PathLike[str] | str | None) -> str:

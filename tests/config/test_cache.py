@@ -81,3 +81,22 @@ async def test_a_profile_of_an_engine(tmp_path: Path) -> None:
     both = Configurations(tmp_path, {}, {}, profile="old", system_folder=str(tmp_path / "etc"))
     with pytest.raises(ConfigError, match=r"--profile-v2 `old` cannot be used while .*config\.toml contains"):
         await both.get({}, str(tmp_path))
+
+
+async def test_what_holds_for_a_whole_engine_is_not_a_sessions_to_change(tmp_path: Path) -> None:
+    made = Configurations(tmp_path, {}, {"forced_login_method": "api"}, system_folder=str(tmp_path / "etc"))
+    assert (await made.get({}, str(tmp_path))).warnings == ()
+    assert (await made.get({"model": "m"}, str(tmp_path))).warnings == ()
+    late = {"forced_login_method": "chatgpt", "durability": "fsync", "cli_auth_credentials_store": "keyring"}
+    warnings = (await made.get(late, str(tmp_path))).warnings
+    assert [text.split()[0] for text in warnings] == [
+        "`forced_login_method`",
+        "`cli_auth_credentials_store`",
+        "`durability`",
+    ]
+    (tmp_path / "config.toml").write_text("forced_chatgpt_workspace_id = 'w'\n")
+    (text,) = (await made.get({}, str(tmp_path))).warnings
+    assert text == (
+        "`forced_chatgpt_workspace_id` holds for a whole engine, as it was opened with it; what this session's "
+        "configuration has there is ignored."
+    )
