@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import engine
@@ -46,6 +47,19 @@ async def test_the_headers_name_thread_window_and_turn(lab: Lab) -> None:
     assert metadata["turn_id"] == turn.id
     assert metadata["sandbox"] == "danger-full-access"
     assert "x-codex-turn-state" not in headers
+
+
+async def test_requests_do_not_say_which_repository_they_come_from(lab: Lab) -> None:
+    """docs/decisions.md: `workspaces` is optional, and a server that is not asked for it need not know."""
+    for words in (["init", "-q"], ["remote", "add", "origin", "https://token@git.example.com/secret.git"]):
+        subprocess.run(["git", *words], cwd=lab.cwd, check=True, capture_output=True)
+    async with lab.session(reply("x"), reply("y"), thread_source="user") as session:
+        await session.run("go")
+        await session.run("on")
+    for request in lab.model.requests:
+        keys = set(json.loads(request.headers["x-codex-turn-metadata"]))
+        assert keys == {"session_id", "thread_id", "thread_source", "turn_id", "sandbox", "turn_started_at_unix_ms"}
+        assert "git.example.com" not in str(request)
 
 
 async def test_requests_say_where_they_must_be_processed(lab: Lab, tmp_path: Path) -> None:
