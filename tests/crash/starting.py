@@ -5,8 +5,8 @@ A process of its own, because it becomes the parent of what they leave. Reads an
 - `{"home", "cwd", "thread", "kind", "line": [file, line] | null, "watch"}`: a start of that kind
   (`tests.sweeps.places.KINDS`) and a turn, killed at that line; answers `{"outcome", "lines", "orphans"}`. With
   `watch`, `lines` are those that were passed until the session was up. What a start imports, later ones find there
-- `{"argv", "environment", "delay"}`: a command, killed after `delay` seconds (`null`: not at all); answers `{"outcome",
-  "output", "seconds", "orphans"}`
+- `{"argv", "environment", "delay", "number"}`: a command that gets a signal after `delay` seconds (`null`: never);
+  answers `{"outcome", "output", "seconds", "orphans"}`
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _live(stored: Stored, name: str, line: tuple[str, str] | None, watch: bool) 
     return {"outcome": outcome, "lines": sorted(point.path for point in lines.seen), "modules": modules}
 
 
-def _command(argv: list[str], environment: dict[str, str], delay: float | None) -> dict[str, Any]:
+def _command(argv: list[str], environment: dict[str, str], delay: float | None, number: int) -> dict[str, Any]:
     began = time.monotonic()
     with subprocess.Popen(
         argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -100,7 +100,7 @@ def _command(argv: list[str], environment: dict[str, str], delay: float | None) 
         try:
             output, _ = process.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
-            process.kill()
+            process.send_signal(number)
             output, _ = process.communicate()
         seconds = time.monotonic() - began
     outcome = "killed" if process.returncode == -signal.SIGKILL else str(process.returncode)

@@ -1,17 +1,19 @@
-"""Killed at any line of a start, or after any part of the time a command takes, an engine leaves no process and a home
-that is sound; the next start works."""
+"""Killed at any line of a start, or stopped after any part of the time a command takes, an engine leaves no process and
+a home that is sound; the next start works."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
+import attrs
 import pytest
 
 from engine.thread_store.verifying import verify_home
@@ -116,29 +118,56 @@ def test_killed_at_a_line(kind: str, server: Server, stored: Stored, tmp_path: P
     assert killed >= 0.9 * len(chosen)
 
 
-def test_a_command_is_killed_while_it_starts(server: Server, stored: Stored, tmp_path: Path) -> None:
-    argv = [sys.executable, "-P", "-m", "engine", "exec", "--json", "--skip-git-repo-check"]
-    script = tmp_path / "script.toml"
-    script.write_text('[[responses]]\nshell = "sleep 1000 >/dev/null 2>&1 & echo out"\n[[responses]]\ntext = "fine"\n')
-    argv += ["--sandbox", "danger-full-access", "--model-provider", "scripted", "--script", str(script), "go"]
+@attrs.define
+class Command:
+    """`engine exec` as a real process, with a command in its turn; `seconds`: how long it takes undisturbed."""
 
-    def run(home: Path, delay: float | None) -> dict[str, Any]:
+    server: Server
+    argv: list[str]
+    seconds: float = 0.0
+
+    def run(self, home: Path, delay: float | None = None, number: int = signal.SIGKILL) -> dict[str, Any]:
+        """Runs it; after `delay` seconds it gets a signal."""
         environment = {**os.environ, "CODEX_HOME": str(home), "PYTHONPATH": str(ROOT)}
-        return server.do(argv=argv, environment=environment, delay=delay)
+        return self.server.do(argv=self.argv, environment=environment, delay=delay, number=number)
 
-    (tmp_path / "whole").mkdir()
-    whole = run(stored.copy(tmp_path / "whole"), None)
+
+@pytest.fixture(scope="module")
+def command(server: Server, stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    folder = tmp_path_factory.mktemp("command")
+    script = folder / "script.toml"
+    script.write_text('[[responses]]\nshell = "sleep 1000 >/dev/null 2>&1 & echo out"\n[[responses]]\ntext = "fine"\n')
+    argv = [sys.executable, "-P", "-m", "engine", "exec", "--json", "--skip-git-repo-check"]
+    argv += ["--sandbox", "danger-full-access", "--model-provider", "scripted", "--script", str(script), "go"]
+    made = Command(server, argv)
+    whole = made.run(stored.copy(folder))
     assert whole["outcome"] == "0", whole["output"]
-    killed = 0
-    for number in range(TIMES):
-        folder = tmp_path / str(number)
+    made.seconds = whole["seconds"]
+    return made
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_command_is_stopped_while_it_starts(
+    number: signal.Signals, command: Command, stored: Stored, tmp_path: Path
+) -> None:
+    outcomes: list[str] = []
+    for case in range(TIMES):
+        folder = tmp_path / str(case)
         folder.mkdir()
         home = stored.copy(folder)
-        answer = run(home, whole["seconds"] * (number + 0.5) / TIMES)
-        killed += answer["outcome"] == "killed"
+        answer = command.run(home, command.seconds * (case + 0.5) / TIMES, number)
+        output = answer["output"]
+        outcomes.append(answer["outcome"])
         check_home(home, rollouts(stored.home))
-        if SOAK or number == TIMES // 2:
-            again = run(home, None)
+        if number == signal.SIGINT:
+            # Nobody can keep the interpreter from dying loudly before it has come to us.
+            ours = answer["outcome"] != str(-signal.SIGINT) or "in main" in output
+            assert not ours or answer["outcome"] in ("0", "1"), output
+            assert not ours or "Traceback" not in output, output
+            assert all(file.clean for file in verify_home(home).files)
+        if SOAK or case == TIMES // 2:
+            again = command.run(home)
             assert again["outcome"] == "0", again["output"]
             check_home(home, rollouts(stored.home))
-    assert killed >= TIMES // 2
+    print(f"{number.name}: {', '.join(outcomes)}")
+    assert outcomes.count("killed" if number == signal.SIGKILL else "1") >= TIMES // 2
