@@ -1,72 +1,53 @@
-"""The engine: opens what sessions share, starts and resumes sessions, and closes everything in the right order.
-
-Services are nested around their users: the store outside, so that the last flush of a session always finds it, then
-the supervisor of processes, then the sessions.
-"""
+"""The engine: starts and resumes sessions, and closes them before what they share (`engine/opening.py`)."""
 
 from __future__ import annotations
 
-import logging
 import os
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
-import attrs
 import trio
 
-from engine import __version__
 from engine.config.cache import Configurations
 from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
-from engine.errors import SessionClosed, SessionCrashed, StoreError
-from engine.execution.oneshot import CommandResult, run_command
-from engine.execution.sandbox.launcher import Sandbox
-from engine.execution.shells import discover_shell
-from engine.execution.snapshot_folder import SnapshotFolder
-from engine.execution.supervisor import open_supervisor
-from engine.models.opening import HostIdentity, open_models
+from engine.errors import SessionClosed, SessionCrashed
+from engine.models.opening import HostIdentity
+from engine.opening import open_services
 from engine.protocol.ids import ThreadId, TurnId
-from engine.records import define
-from engine.session.compaction.hooks import NO_HOOKS
 from engine.session.core import SessionCore
 from engine.session.environments import Environment, EnvironmentManager
-from engine.session.services import Services
 from engine.session.session import Session
 from engine.session.settings import SessionSettings, SettingsUpdate
 from engine.session.startup import StartRequest, Step, start_session
 from engine.session.steps import GRAPH
 from engine.session.submissions import ReloadConfig, Submission
 from engine.session.ward import collapse
-from engine.telemetry.opening import open_telemetry
-from engine.thread_store.installation import resolve_installation_id
 from engine.thread_store.interface import ThreadQuery
 from engine.thread_store.local import open_local_store
 from engine.thread_store.threads import Threads, snapshot_of
-from engine.tools.approvals import Approver, refuse
-from engine.tools.functions import Tool
+from engine.tools.approvals import refuse
 
 if TYPE_CHECKING:
     from engine.auth.attestation import AttestationProvider
-    from engine.auth.commands import RunCommand
     from engine.auth.manager import ExternalTokens, Login
     from engine.config.editing import ConfigEdit
     from engine.config.layers import LayerStack
     from engine.config.model import Config
     from engine.config.writing import ConfigWritten
-    from engine.execution.supervisor import Supervisor
     from engine.models.base import Model
     from engine.models.catalogue import ModelInfo
     from engine.models.manager import RefreshStrategy
     from engine.session.compaction.hooks import CompactionHooks
+    from engine.session.services import Services
     from engine.thread_store.interface import ThreadStore
+    from engine.tools.approvals import Approver
+    from engine.tools.functions import Tool
 
 __all__ = ["Engine", "open_engine", "open_threads"]
-
-logger = logging.getLogger("engine")
 
 
 @final
@@ -343,36 +324,6 @@ def _thread(thread: ThreadId | str | PathLike[str]) -> ThreadId | Path | Literal
     return Path(thread)
 
 
-def _command_runner(supervisor: Supervisor) -> RunCommand:
-    async def run(argv: Sequence[str], cwd: str, env: Mapping[str, str], timeout_ms: int) -> CommandResult:
-        return await run_command(supervisor, argv, cwd=cwd, env=env, timeout_ms=timeout_ms)
-
-    return run
-
-
-@define(eq=False)
-class _InstallationId:
-    """Resolved once, on first use; a home that can't be written gives this engine an id of its own."""
-
-    home: Path
-    _value: str | None = None
-    _lock: trio.Lock = attrs.field(factory=trio.Lock)
-
-    async def get(self) -> str:
-        """The id of this installation."""
-        async with self._lock:
-            if self._value is None:
-                self._value = await trio.to_thread.run_sync(_installation_id, self.home)
-            return self._value
-
-
-def _installation_id(home: Path) -> str:
-    try:
-        return resolve_installation_id(home)
-    except StoreError:
-        return str(uuid.uuid4())
-
-
 def _home(home: PathLike[str] | str | None, environment: Mapping[str, str]) -> Path:
     return find_home(environment) if home is None else Path(home).absolute()
 
@@ -434,7 +385,7 @@ async def open_engine(
     failure: Exception | None = None
     try:
         async with (
-            _services(
+            open_services(
                 configurations, EnvironmentManager(environments), store, model, host, grace, compaction_hooks, on_crash
             ) as services,
             trio.open_nursery() as nursery,
@@ -462,63 +413,3 @@ async def open_threads(*, home: PathLike[str] | str | None = None) -> AsyncItera
     """
     async with open_local_store(_home(home, os.environ)) as store:
         yield Threads._of(store)
-
-
-@asynccontextmanager
-async def _services(
-    configurations: Configurations,
-    environments: EnvironmentManager,
-    store: ThreadStore | None,
-    model: Model | None,
-    host: HostIdentity,
-    grace: float,
-    compaction_hooks: CompactionHooks | None,
-    on_crash: Callable[[Session, Exception], None] | None,
-) -> AsyncIterator[Services]:
-    folder, environment = configurations.home, configurations.environment
-    base = await configurations.get({}, os.getcwd())
-
-    def crashed(core: SessionCore, error: Exception) -> None:
-        logger.error("session %s ended by an error", core.thread_id, exc_info=error)
-        if on_crash is not None:
-            try:
-                on_crash(Session._of(core), error)
-            except Exception:
-                logger.exception("on_crash failed")
-
-    opening: AbstractAsyncContextManager[ThreadStore] = (
-        open_local_store(folder, durability=base.durability, grace=grace) if store is None else nullcontext(store)
-    )
-    async with (
-        open_telemetry(base.otel, version=__version__) as telemetry,
-        opening as threads,
-        open_supervisor() as supervisor,
-        open_models(
-            base,
-            model=model,
-            home=folder,
-            env=environment,
-            host=host,
-            run=_command_runner(supervisor),
-            version=__version__,
-        ) as models,
-    ):
-        yield Services(
-            home=folder,
-            environment=environment,
-            store=threads,
-            supervisor=supervisor,
-            sandbox=Sandbox(supervisor, environment=environment, protected=(str(folder),)),
-            grace=grace,
-            config_for=configurations.get,
-            models=models,
-            model_for=models.get,
-            installation_id=_InstallationId(folder).get,
-            environments=environments,
-            shell=discover_shell,
-            snapshots=SnapshotFolder.of(folder),
-            telemetry=telemetry,
-            otel=base.otel,
-            compaction_hooks=NO_HOOKS if compaction_hooks is None else compaction_hooks,
-            crashed=crashed,
-        )

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 import trio
@@ -24,6 +23,7 @@ from engine.auth.base import Authorizer, Recovery, RequestAuth
 from engine.auth.errors import LoginError, RefreshFailed
 from engine.errors import ConfigError, EngineError, ModelError
 from engine.http import CLOSE, HttpClients, first_values, read_text, reason, without_secrets
+from engine.models.address import endpoint_url
 from engine.models.base import ModelRequest, ModelSession, ResponseStream, SessionFacts
 from engine.models.compression import compressed
 from engine.models.failures import BODY_CUT, Disconnected, IdleTimeout, http_failure
@@ -37,14 +37,12 @@ if TYPE_CHECKING:
 
     from engine.config.providers import ProviderInfo
 
-__all__ = ["ModelRequest", "ResponsesClient", "endpoint_url"]
+__all__ = ["ModelRequest", "ResponsesClient"]
 
 logger = logging.getLogger("engine")
 
 T = TypeVar("T")
 
-DEFAULT_BASE_URL: Final = "https://api.openai.com/v1"
-BACKEND_BASE_URL: Final = "https://chatgpt.com/backend-api/codex"
 # How long a finished response may take to end its body, so that the connection can be used again; a new one costs more.
 DRAIN: Final = 0.025
 MAX_ERROR_BODY: Final = 64 * 1024
@@ -318,25 +316,6 @@ class _HttpEvents:
                     pass
         with trio.move_on_after(CLOSE, shield=True):
             await self._response.aclose()
-
-
-def endpoint_url(provider: ProviderInfo, path: str = "responses", *, backend: bool = False) -> str:
-    """Where requests go to, with the provider's query parameters; `backend`: by a ChatGPT-type login.
-
-    Raises `ConfigError`.
-    """
-    base = provider.base_url or (BACKEND_BASE_URL if backend else DEFAULT_BASE_URL)
-    try:
-        parts = urlsplit(base)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a bad port, an unfinished IPv6 address
-        usable = False
-    if not usable:
-        raise ConfigError(
-            f"`{base}` is no URL that starts with http:// or https://", key=f"model_providers.{provider.id}.base_url"
-        )
-    query = "&".join(filter(None, (parts.query, urlencode(provider.query_params))))
-    return urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/{path}", query, ""))
 
 
 def _add(headers: dict[str, str], more: Mapping[str, str]) -> None:

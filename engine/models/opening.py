@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final, final
 import attrs
 import trio
 
-from engine.auth.authorizers import AccountAuthorizer, fixed_authorizer
 from engine.errors import ConfigError, ScriptError, UnknownProvider
 from engine.http import HttpClients
+from engine.models.address import endpoint_url
 from engine.models.catalogue import BUNDLED, picker_models
-from engine.models.client import ResponsesClient
 from engine.records import frozen
 
 if TYPE_CHECKING:
@@ -73,6 +72,7 @@ class ModelPool:
         self._version = version
         self._http = HttpClients(env)
         self._auth: AuthManager | None = None
+        self._usable: list[ProviderInfo] = []
         self._opened: list[tuple[ProviderInfo, Model]] = []
         self._managers: list[tuple[Model, ModelsManager]] = []
         self._files: dict[Path, tuple[ModelInfo, ...]] = {}
@@ -139,15 +139,28 @@ class ModelPool:
             return self._model
         provider = _provider(config, config.model_provider_id if provider_id is None else provider_id)
         for known, model in self._opened:
-            if known == provider:
+            if known is provider or known == provider:
                 return model
-        try:
-            provider.check_usable()
-        except ConfigError as exc:
-            raise config.placed(exc) from exc
+        _check(provider, config)
         made = self._open(provider, config)
         self._opened.append((provider, made))
         return made
+
+    def provider(self, config: Config) -> ProviderInfo:
+        """The configured provider, found fit to be asked; its client is made by whoever asks first.
+
+        Raises as `get`.
+        """
+        if self._model is not None:
+            return self._model.provider
+        provider = _provider(config, config.model_provider_id)
+        if provider.id == SCRIPTED:
+            return self.get(config).provider  # a bad script fails here, not in the middle of a turn
+        if provider not in self._usable:
+            _check(provider, config)
+            endpoint_url(provider)
+            self._usable.append(provider)
+        return provider
 
     def catalogue(self, config: Config) -> tuple[ModelInfo, ...]:
         """The models of the configured provider, as far as they are known without waiting.
@@ -195,15 +208,17 @@ class ModelPool:
         catalogue = await manager.list(refresh)
         return picker_models(catalogue, chatgpt=manager.chatgpt, hidden=hidden)
 
-    def keeps_catalogue(self, model: Model) -> bool:
-        """Whether there is anything to learn about the models of the provider behind an open model."""
-        return model is not self._model and isinstance(model, ResponsesClient)
+    def keeps_catalogue(self, config: Config) -> bool:
+        """Whether there is anything to learn about the models of the configured provider."""
+        return self._model is None and config.model_provider_id != SCRIPTED
 
     def manager(self, model: Model) -> ModelsManager | None:
         """Who keeps the catalogue of the provider behind an open model; `None` where that is the built-in one."""
         for asked, manager in self._managers:
             if asked is model:
                 return manager
+        from engine.models.client import ResponsesClient
+
         if model is self._model or not isinstance(model, ResponsesClient):
             return None
         from engine.models.cache import ModelsCache
@@ -217,6 +232,8 @@ class ModelPool:
 
     def _open(self, provider: ProviderInfo, config: Config) -> Model:
         if provider.id != SCRIPTED:
+            from engine.models.client import ResponsesClient
+
             return ResponsesClient(
                 provider,
                 authorizer=self._authorizer(provider),
@@ -235,6 +252,8 @@ class ModelPool:
         return ScriptedModel.from_file(config.cwd / Path(provider.script).expanduser(), provider=provider)
 
     def _authorizer(self, provider: ProviderInfo) -> Authorizer:
+        from engine.auth.authorizers import AccountAuthorizer, fixed_authorizer
+
         fixed = fixed_authorizer(provider, self._env)
         if fixed is not None:
             return fixed
@@ -285,6 +304,13 @@ async def open_models(
             nursery.cancel_scope.cancel(reason="the engine is closing")
     if failure is not None:
         raise failure
+
+
+def _check(provider: ProviderInfo, config: Config) -> None:
+    try:
+        provider.check_usable()
+    except ConfigError as exc:
+        raise config.placed(exc) from exc
 
 
 def _provider(config: Config, provider_id: str) -> ProviderInfo:

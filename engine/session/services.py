@@ -38,8 +38,11 @@ class Services:
     environment: Mapping[str, str]
     store: ThreadStore
     supervisor: Supervisor
-    sandbox: Sandbox
-    """What holds commands to their permissions; it looks at the machine when the first one needs it."""
+    sandbox: Callable[[], Sandbox]
+    """What holds commands to their permissions; made for the first turn, and it looks at the machine for the first
+    command."""
+    protected: tuple[str, ...]
+    """Paths that the sandbox keeps from being written by accident: the state directory."""
     grace: float
     """Seconds that an orderly stop may take."""
     config_for: Callable[[Mapping[str, object], str, PermissionOverrides], Awaitable[Config]]

@@ -182,6 +182,11 @@ async def _run_optional(step: Step, start: Start) -> None:
         start.go_without(step, exc)
 
 
+async def _run_in_background(step: Step, start: Start) -> None:
+    await trio.lowlevel.checkpoint()  # whoever asked for the session goes first
+    await _runner(step)(step, start)
+
+
 def _runner(step: Step) -> Callable[[Step, Start], Awaitable[None]]:
     return _run_step if step.on_failure == "fail" else _run_optional
 
@@ -239,7 +244,7 @@ async def session_main(
                     core.startup_trace = start.trace.finish()
                     for step in graph:
                         if step.when == "background" and step.applies(start):
-                            ward.start_soon(step.name, _runner(step), step, start)
+                            ward.start_soon(step.name, _run_in_background, step, start)
                     await trio.lowlevel.checkpoint_if_cancelled()  # the last fallible line
                     guard.commit()
                     core.up = True

@@ -11,7 +11,6 @@ from engine import __version__
 from engine.errors import ConfigError, StoreError, ThreadNotFound
 from engine.execution.git_info import read_git_info
 from engine.execution.shells import refuse_zsh_fork
-from engine.models.base import Model
 from engine.models.catalogue import find_model
 from engine.models.identity import originator
 from engine.models.personality import base_instructions
@@ -64,7 +63,7 @@ async def _configuration(start: Start) -> None:
     overrides = permission_overrides(settings, cwd, DiskView(services.environment))
     start.config = await services.config_for(arguments, cwd, overrides)
     # An unknown provider fails the start, not the turn.
-    model = services.model_for(start.config, start.config.model_provider_id)
+    provider = services.models.provider(start.config)
     configuration = SessionConfiguration.make(
         start.config,
         settings,
@@ -77,7 +76,7 @@ async def _configuration(start: Start) -> None:
         configuration = configuration.apply(request.update, cwd=moved)
         configuration = configuration.in_environments(request.update.environments, services.environments)
     tiers = (settings.service_tier, UNSET if request.update is None else request.update.service_tier)
-    start.configuration = await with_account_tier(configuration, model.provider, services.models, *tiers)
+    start.configuration = await with_account_tier(configuration, provider, services.models, *tiers)
 
 
 def _cwd(start: Start) -> str:
@@ -154,9 +153,7 @@ async def _thread_persistence(start: Start) -> None:
         cli_version=__version__,
         source=configuration.source,
         thread_source=configuration.thread_source,
-        model_provider=start.services.model_for(
-            configuration.config, configuration.config.model_provider_id
-        ).provider.id,
+        model_provider=start.services.models.provider(configuration.config).id,
         base_instructions=BaseInstructions(_instructions(start)),
         memory_mode=None if configuration.config.memories.generate_memories else "disabled",
     )
@@ -202,7 +199,7 @@ async def _session(start: Start) -> None:
         rollout_path=start.live.rollout_path if start.live is not None else None,
     )
     previous = restore(core, start.tail, model) if start.tail is not None else None
-    provider = start.services.model_for(config, config.model_provider_id).provider
+    provider = start.services.models.provider(config)
     hub.emit("", _configured(start, core, provider.id))
     for summary, details in config.deprecations:
         hub.emit("", DeprecationNotice(summary, details))
@@ -260,21 +257,17 @@ def _is_uncounted(start: Start) -> bool:
 
 async def _model_catalogue(start: Start) -> None:
     """The models of the provider: what an earlier session left, and what the server says where that is too old."""
-    manager = start.services.models.manager(_model_of(start))
+    assert start.configuration is not None
+    models = start.services.models
+    manager = models.manager(models.get(start.configuration.config))
     if manager is not None:
         await manager.prepare()
 
 
 def _has_catalogue(start: Start) -> bool:
     assert start.configuration is not None
-    static = start.configuration.config.model_catalog_json is not None
-    return not static and start.services.models.keeps_catalogue(_model_of(start))
-
-
-def _model_of(start: Start) -> Model:
-    assert start.configuration is not None
     config = start.configuration.config
-    return start.services.model_for(config, config.model_provider_id)
+    return config.model_catalog_json is None and start.services.models.keeps_catalogue(config)
 
 
 async def _prewarm(start: Start) -> None:

@@ -13,8 +13,9 @@ import trio
 from engine.auth.authorizers import AccountAuthorizer
 from engine.errors import ConfigError, ContextWindowExceeded, MissingCredential, ModelError
 from engine.models import responses as r
+from engine.models.address import endpoint_url
 from engine.models.base import ModelRequest
-from engine.models.client import ResponsesClient, endpoint_url
+from engine.models.client import ResponsesClient
 from engine.models.failures import Disconnected, EventTooLarge, IdleTimeout
 from engine.models.scripted import ScriptedModel
 from engine.models.scripts import Script, cut, event, failed, http_error, reply, response, say, script, wait

@@ -25,8 +25,9 @@ from engine.config.providers import ProviderAuth
 from engine.errors import ConfigError, MissingCredential, ModelError
 from engine.execution.oneshot import CommandResult
 from engine.models import responses as r
+from engine.models.address import endpoint_url
 from engine.models.base import ModelRequest
-from engine.models.client import ResponsesClient, endpoint_url
+from engine.models.client import ResponsesClient
 from engine.models.compression import compressed, decompressed
 from engine.models.sse import sse_bytes
 from tests.auth.logins import TokenServer, chatgpt, managed, token_server
