@@ -1,7 +1,8 @@
 # Every target sets up what it needs; the only thing to have is Python 3.11 or newer.
 #
 #   make run     watch a session repair a small project, then resume it in a new process
-#   make test    the whole suite, compiled and pure, with coverage
+#   make test    the whole suite, compiled and pure
+#   make cover   the suite once more, in pure Python and traced: which lines it reaches
 #   make soak    the long size of the proofs
 #   make bench   benchmarks: a table and JSON (BENCH="--peer PATH" compares with the real binary)
 #   make lint    ruff, mypy, layering
@@ -18,16 +19,19 @@ SOURCES := pyproject.toml setup.py $(wildcard _speedups/*.pyx)
 PYTEST := -m "not soak"
 BENCH ?=
 
-.PHONY: run test soak bench lint clean install-test
+.PHONY: run test cover soak bench lint clean install-test
 
 run: $(VENV)/.installed
 	@$(BIN)/python -P examples/run_demo.py $(DEMO)
 
 test: $(VENV)/.installed-test
-	@$(BIN)/coverage erase
 	@echo "--- compiled" && $(BIN)/python -P -m engine --version
 	$(BIN)/python -m pytest $(PYTEST)
-	@echo "--- pure Python, with coverage: the pure twins run here, too, and tracing costs half as much again"
+	@echo "--- pure Python"
+	ENGINE_PURE_PYTHON=1 $(BIN)/python -m pytest $(PYTEST)
+
+cover: $(VENV)/.installed-test
+	@$(BIN)/coverage erase
 	ENGINE_PURE_PYTHON=1 $(BIN)/coverage run -m pytest $(PYTEST)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
