@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 import trio
 
 from engine.auth.base import ANONYMOUS, NO_RECOVERY, Authorizer, Recovery, RequestAuth
-from engine.auth.errors import LoginError, LoginStoreError
+from engine.auth.errors import LoginError, LoginStoreError, RefreshFailed
 from engine.errors import MissingCredential
+from engine.telemetry.handle import current
 
 if TYPE_CHECKING:
     from engine.auth.manager import AuthManager
@@ -127,16 +129,20 @@ class _ReloadThenRenew:
         """A step that changes nothing is followed by the next one at once: the same token would be refused again."""
         while self._steps:
             if self._steps.pop(0) == "reload":
-                await self._manager.reload()
+                with _telling("managed", "reload"):
+                    await self._manager.reload()
                 now = self._manager.cached
                 if now is not None and now.request_auth() != self._refused:
                     return True
             else:
                 login = self._manager.cached
                 if login is None or not login.renewable:
+                    _tell("managed", "refresh_token", "recovery_not_run")
                     return False
-                await self._manager.refresh(login)
+                with _telling("managed", "refresh_token"):
+                    await self._manager.refresh(login)
                 return True
+        _tell("managed", "done", "recovery_not_run")
         return False
 
 
@@ -152,9 +158,30 @@ class _AskHost:
     async def next(self) -> bool:
         login = self._manager.cached
         if self._asked or login is None:
+            _tell("external", "done", "recovery_not_run")
             await trio.lowlevel.checkpoint()
             return False
         self._asked = True
         if login.request_auth() == self._refused:
-            await self._manager.refresh(login)
+            with _telling("external", "external_refresh"):
+                await self._manager.refresh(login)
         return True
+
+
+def _tell(mode: str, step: str, outcome: str) -> None:
+    """The event `codex.auth_recovery` (extensibility.md 9)."""
+    current().event("codex.auth_recovery", {"auth.mode": mode, "auth.step": step, "auth.outcome": outcome})
+
+
+@contextmanager
+def _telling(mode: str, step: str) -> Iterator[None]:
+    """A step of a recovery that runs in the block."""
+    try:
+        yield
+    except RefreshFailed as exc:
+        _tell(mode, step, "recovery_failed_permanent" if exc.permanent else "recovery_failed_transient")
+        raise
+    except LoginError:
+        _tell(mode, step, "recovery_failed_permanent")
+        raise
+    _tell(mode, step, "recovery_succeeded")

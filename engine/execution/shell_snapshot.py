@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import attrs
 import trio
@@ -30,6 +31,7 @@ from engine.execution.snapshot_text import (
 )
 from engine.execution.supervisor import Supervisor
 from engine.records import define
+from engine.telemetry.handle import current
 
 __all__ = ["ShellSnapshots", "Spawn"]
 
@@ -42,6 +44,13 @@ logger = logging.getLogger("engine")
 
 # Starts a task by name that ends with the session.
 Spawn = Callable[[str, Callable[[], Awaitable[None]]], None]
+
+
+class _Problem(NamedTuple):
+    """Why there is no snapshot; `tried`: there was one, but it did not work."""
+
+    text: str
+    tried: bool = False
 
 
 @define(eq=False)
@@ -127,6 +136,7 @@ class ShellSnapshots:
         stamp = time.time_ns()
         temporary, final = f"{stem}.tmp-{stamp}", f"{stem}.{stamp}.sh"
         self.folder.active.add(self.thread_id)
+        began = time.perf_counter()
         try:
             with wanted.scope:
                 problem = await self._make(temporary, wanted.cwd)
@@ -134,9 +144,12 @@ class ShellSnapshots:
                     os.rename(temporary, final)
                     wanted.file = final
                     wanted.settled.set()
+                    _tell(began, None)
                     await trio.sleep_forever()
-                logger.info("session %s has no shell snapshot for %s: %s", self.thread_id, wanted.cwd, problem)
+                _tell(began, "validation_failed" if problem.tried else "write_failed")
+                logger.info("session %s has no shell snapshot for %s: %s", self.thread_id, wanted.cwd, problem.text)
         except (EngineError, OSError) as exc:
+            _tell(began, "write_failed")
             logger.info("session %s has no shell snapshot for %s: %s", self.thread_id, wanted.cwd, exc)
         finally:
             wanted.file = None
@@ -147,20 +160,22 @@ class ShellSnapshots:
             if self._wanted is wanted:  # else the next one has files there
                 self.folder.active.discard(self.thread_id)
 
-    async def _make(self, temporary: str, cwd: str) -> str | None:
+    async def _make(self, temporary: str, cwd: str) -> _Problem | None:
         """Writes a snapshot that was tried out; what is wrong with it otherwise. Raises `EngineError`, `OSError`."""
         shown = await self._run_patiently(shell_argv(self.shell, snapshot_script(self.shell.kind), login=True), cwd)
         if (problem := _problem(shown)) is not None:
-            return f"the profile {problem}"
+            return _Problem(f"the profile {problem}")
         if len(shown.stdout) >= SNAPSHOT_BYTES:
-            return "the profile sets too much"
+            return _Problem("the profile sets too much")
         try:
             text = read_snapshot(self.shell.kind, shown.stdout)
         except ValueError as exc:
-            return str(exc)
+            return _Problem(str(exc))
         await trio.to_thread.run_sync(self.folder.write, temporary, text, self.last_used)
         tried = await self._run([self.shell.path, "-c", 'set -e; . "$1"', self.shell.name, temporary], cwd)
-        return None if (problem := _problem(tried)) is None else f"the snapshot {problem} when it is loaded"
+        if (problem := _problem(tried)) is not None:
+            return _Problem(f"the snapshot {problem} when it is loaded", tried=True)
+        return None
 
     async def _run_patiently(self, argv: Sequence[str], cwd: str) -> CommandResult:
         """The same as `_run`, but a cancellation kills the command only after `PATIENCE_S`. Raises the same."""
@@ -189,6 +204,13 @@ class ShellSnapshots:
 
     async def _run(self, argv: Sequence[str], cwd: str) -> CommandResult:
         return await run_command(self.supervisor, argv, cwd=cwd, env=self.environment, timeout_ms=LIMIT_MS)
+
+
+def _tell(began: float, failure: str | None) -> None:
+    """The metrics of a snapshot that was made, or was not to be had (session.md 2.8)."""
+    tags = {"success": "true"} if failure is None else {"success": "false", "failure_reason": failure}
+    current().count("codex.shell_snapshot", tags=tags)
+    current().measure("codex.shell_snapshot.duration_ms", int((time.perf_counter() - began) * 1000), tags)
 
 
 def _problem(result: CommandResult) -> str | None:

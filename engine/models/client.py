@@ -30,6 +30,7 @@ from engine.models.failures import BODY_CUT, Disconnected, IdleTimeout, http_fai
 from engine.models.identity import is_header_name, is_header_value, originator, user_agent
 from engine.models.retries import Backoff, HttpRetry, with_retries
 from engine.models.sse import SseParser, event_values
+from engine.models.telling import EventTelling, telling_request
 from engine.protocol.wire import JsonObject
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ class ResponsesClient:
                 headers["content-encoding"] = "zstd"
             content = packed if "content-encoding" in headers and packed is not None else body
             return await with_retries(
-                lambda: self._send(http, url, headers, content), self._provider.request_max_retries, self._backoff
+                lambda: telling_request("/responses", lambda: self._send(http, url, headers, content)),
+                self._provider.request_max_retries,
+                self._backoff,
             )
 
         response = await self.authorized(send)
@@ -270,10 +273,24 @@ class _HttpEvents:
         self._chunks = response.aiter_bytes()
         self._idle = idle
         self._parser = SseParser()
+        self._telling = EventTelling.of("sse")
         self._seen = False
         self._ended = False
 
     async def receive(self) -> Sequence[JsonObject] | None:
+        telling = self._telling
+        if telling is None:
+            return await self._receive()
+        telling.wait()
+        try:
+            values = await self._receive()
+        except ModelError as exc:
+            telling.broke(exc)
+            raise
+        telling.came(values or ())
+        return values
+
+    async def _receive(self) -> Sequence[JsonObject] | None:
         import httpx2
 
         try:

@@ -13,6 +13,7 @@ from engine.http import first_values, read_text, reason, without_secrets
 from engine.models.base import ModelRequest
 from engine.models.failures import Disconnected, IdleTimeout, http_failure
 from engine.models.retries import Backoff, HttpRetry, with_retries
+from engine.models.telling import telling_request
 
 if TYPE_CHECKING:
     import httpx2
@@ -52,7 +53,9 @@ async def request_compaction(client: ResponsesClient, request: ModelRequest, bac
         http = await client.http(url)
         idle = client.provider.stream_idle_timeout_ms / 1000
         return await with_retries(
-            lambda: _post(http, url, headers, content, idle), client.provider.request_max_retries, backoff
+            lambda: telling_request("/responses/compact", lambda: _post(http, url, headers, content, idle)),
+            client.provider.request_max_retries,
+            backoff,
         )
 
     return await client.authorized(send)

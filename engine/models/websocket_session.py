@@ -22,9 +22,11 @@ from engine.auth.base import RequestAuth
 from engine.errors import ModelError
 from engine.models.base import ModelRequest, ResponseStream, SessionFacts
 from engine.models.failures import IdleTimeout, in_band_failure
+from engine.models.telling import FALLBACK, EventTelling, telling_connect, telling_send
 from engine.models.websocket import UpgradeRequired, WebSocket, open_websocket, websocket_url
 from engine.protocol.wire import JsonObject
 from engine.records import define, frozen
+from engine.telemetry.handle import current
 
 if TYPE_CHECKING:
     from engine.config.providers import ProviderInfo
@@ -70,6 +72,7 @@ class _Line:
     turn_state: str | None
     url: str
     past: _Past | None = attrs.field(default=None, init=False)
+    used: bool = attrs.field(default=False, init=False)
 
     def headers(self, *, first: bool) -> Mapping[str, str]:
         found = {name: value for name, value in self.socket.headers.items() if name != TURN_STATE}
@@ -140,7 +143,9 @@ class ResponsesSession:
         try:
             return await self._client.authorized(lambda auth: self._connect(request, auth))
         except UpgradeRequired:
-            self.fall_back()
+            if self.fall_back():
+                name, tags = FALLBACK
+                current().count(name, tags=tags)
             return None
 
     @trio.lowlevel.enable_ki_protection  # an open connection always has its owner
@@ -149,7 +154,8 @@ class ResponsesSession:
         url = client.url(auth)
         headers = await client.identity(auth, {**request.headers, "openai-beta": BETA})
         http = await client.http(url)
-        socket = await open_websocket(http, url, headers, self.provider.websocket_connect_timeout_ms / 1000)
+        timeout = self.provider.websocket_connect_timeout_ms / 1000
+        socket = await telling_connect("/responses", lambda: open_websocket(http, url, headers, timeout))
         try:
             self._facts.spawn("model connection", socket.run)
         except BaseException:
@@ -171,10 +177,11 @@ class ResponsesSession:
         socket, whole = line.socket, False
         try:
             frame = _frame(request, line.past, generate=generate)
-            line.past = None
+            reused, line.past, line.used = line.used, None, True
             socket.listen()
             with trio.move_on_after(self._idle) as scope:
-                await socket.send(msgspec.json.encode(frame).decode())
+                text = msgspec.json.encode(frame).decode()
+                await telling_send(lambda: socket.send(text), reused=reused)
             if scope.cancelled_caught:
                 raise IdleTimeout("websocket")
             source = _Messages(line, self._idle)
@@ -217,10 +224,24 @@ class _Messages:
         self._socket = line.socket
         self._url = line.url
         self._idle = idle
+        self._telling = EventTelling.of("websocket")
         self.items: list[JsonObject] = []
         self.response_id: str | None = None
 
     async def receive(self) -> Sequence[JsonObject] | None:
+        telling = self._telling
+        if telling is None:
+            return await self._receive()
+        telling.wait()
+        try:
+            values = await self._receive()
+        except ModelError as exc:
+            telling.broke(exc)
+            raise
+        telling.came(values or ())
+        return values
+
+    async def _receive(self) -> Sequence[JsonObject] | None:
         with trio.move_on_after(self._idle):
             batch: list[JsonObject] = []
             self._take(await self._socket.receive(), batch)

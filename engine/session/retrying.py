@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import ModelError
 from engine.models.failures import UsageLimitReached
+from engine.models.telling import FALLBACK
 from engine.protocol.events import StreamError, Warning
 from engine.records import define
 
@@ -42,6 +43,8 @@ class Retries:
         if self.attempt >= self.limit:
             if not turn.model.fall_back():
                 raise exc
+            name, tags = FALLBACK
+            turn.core.telemetry.count(name, tags=tags)
             turn.emit(Warning(f"Falling back from WebSockets to HTTPS transport. {exc.message}"))
             self.attempt = 0
             return 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,7 @@ from engine.config.features import FEATURES, Stage
 from engine.models.identity import originator
 from engine.protocol.inputs import ImageInput, LocalImageInput, TextInput, UserInput
 from engine.telemetry.analytics import ThreadInitialized, TurnEnded
-from engine.telemetry.handle import Attributes, Beginning, Telemetry, carrying
+from engine.telemetry.handle import Attributes, Beginning, Telemetry, carrying, current
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,7 @@ __all__ = [
     "telling",
     "telling_background",
     "telling_operation",
+    "telling_phase",
 ]
 
 logger = logging.getLogger("engine.telemetry")
@@ -180,6 +182,25 @@ def _steps(start: Start) -> dict[str, Attributes]:
 
 def _ambient(environment: Mapping[str, str]) -> Mapping[str, str]:
     return {name.lower(): value for name in ("TRACEPARENT", "TRACESTATE") if (value := environment.get(name))}
+
+
+def telling_phase(phase: str) -> AbstractContextManager[None]:
+    """Tells a phase of a start that runs in the block, in a task of the session."""
+    telemetry = current()
+    return _telling_phase(telemetry, phase) if telemetry.enabled else _UNTOLD
+
+
+@contextmanager
+def _telling_phase(telemetry: Telemetry, phase: str) -> Iterator[None]:
+    began, status = time.perf_counter(), "cancelled"
+    try:
+        yield
+        status = "ready"
+    except Exception:
+        status = "failed"
+        raise
+    finally:
+        _tell_phase(telemetry, phase, time.perf_counter() - began, status)
 
 
 def _tell_phase(telemetry: Telemetry, phase: str, seconds: float, status: str) -> None:

@@ -14,9 +14,9 @@ from engine.protocol.profiles import AdditionalPermissionProfile
 from engine.protocol.turn_items import FileChange
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
-from engine.telemetry.handle import current
 from engine.tools.host_code import call_host
 from engine.tools.parsed_commands import parse_command
+from engine.tools.telling import tell_decision, tell_question
 
 if TYPE_CHECKING:
     from engine.tools.base import ToolContext
@@ -144,16 +144,13 @@ async def decide(context: ToolContext, request: ApprovalRequest) -> Decision:
     """
     _announce(context, request)
     kind = _KINDS[type(request)]
-    current().count("codex.approval.requested", tags={"kind": kind})
+    tell_question(kind)
     try:
         decision = _understood(request, await call_host(context.approve, request))
     except Exception:
         logger.exception("the approver failed; the request counts as refused")
         decision = "denied"
-    current().event(
-        "codex.tool_decision",
-        {"kind": kind, "call_id": request.call_id, "decision": _word(decision), "source": "user"},
-    )
+    tell_decision(kind, request.call_id, _word(decision), "user")
     if decision == "abort":
         context.request_interrupt()
         await trio.sleep_forever()

@@ -15,6 +15,7 @@ from engine.execution.terminals import DEFAULT_EXEC_YIELD_MS, TerminalCallbacks,
 from engine.protocol.settings import TruncationPolicy
 from engine.protocol.wire import JsonObject, Wire
 from engine.records import define, frozen
+from engine.telemetry.handle import current
 from engine.tools import specs
 from engine.tools.base import ToolContext, ToolError, ToolInvocation, ToolOutput, parse_arguments
 from engine.tools.command_events import CommandEvents
@@ -125,6 +126,7 @@ class ExecCommand:
             justification=arguments.justification,
             prefix_rule=arguments.prefix_rule or (),
         )
+        current().count("codex.tool.unified_exec", tags={"tty": "true" if arguments.tty else "false"})
         runs = _Runs(context, request, yield_time)
         try:
             outcome = await run_orchestrated(context, request, runs.run)

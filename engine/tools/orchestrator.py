@@ -23,6 +23,7 @@ from engine.records import define, frozen
 from engine.tools.approvals import CommandApproval, ExecPolicyAmendment, agreed, decide
 from engine.tools.base import ToolContext, ToolError
 from engine.tools.overrides import Override
+from engine.tools.telling import tell_decision
 from engine.tools.turn_permissions import SessionApprovals
 
 __all__ = [
@@ -114,7 +115,10 @@ class _Orchestration(Generic[T]):
                     reason = requirement.reason or self.request.justification
                     await self._ask(reason, requirement.amendment, sandboxed=self._stays_sandboxed())
         if isinstance(requirement, Forbidden):
+            tell_decision("command", self.request.call_id, "denied", "config")
             raise Rejected(requirement.text)
+        if isinstance(requirement, Skip):
+            tell_decision("command", self.request.call_id, "approved", "config")
         return requirement
 
     async def _requirement(self) -> Requirement:
@@ -201,6 +205,8 @@ class _Orchestration(Generic[T]):
                 approvals.remember(key)
             elif isinstance(decision, ExecPolicyAmendment):
                 await self._save(decision)
+        else:
+            tell_decision("command", request.call_id, "approved_for_session", "user")
         self._approved = True
 
     async def _save(self, amendment: ExecPolicyAmendment) -> None:

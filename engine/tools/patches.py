@@ -57,6 +57,7 @@ from engine.tools.command_requests import LOCAL_ENVIRONMENT, check_environment
 from engine.tools.guarded_files import guarded_files
 from engine.tools.orchestrator import RETRY_REASON, escalates
 from engine.tools.patch_safety import assess_patch
+from engine.tools.telling import tell_decision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,7 +190,10 @@ class _Application:
             writable_roots=any(entry.access == "write" for entry in entries),
         )
         if assessed not in ("write", "ask"):
+            tell_decision("patch", self.call_id, "denied", "config")
             raise ToolError(assessed)
+        if assessed == "write":
+            tell_decision("patch", self.call_id, "approved", "config")
         return assessed == "ask"
 
     async def _allowed_files(self, changes: dict[str, turn_items.FileChange], asks: bool) -> FileSystem:
@@ -213,6 +217,7 @@ class _Application:
         keys = [json.dumps({"environment_id": LOCAL_ENVIRONMENT, "path": path}) for path in self.verified.touched_paths]
         known = approvals.remembers(*keys) or permissions.grants_writing(self.verified.touched_paths)
         if known and reason is None:
+            tell_decision("patch", self.call_id, "approved_for_session", "user")
             return
         request = PatchApproval(call_id=self.call_id, turn_id=self.context.turn_id, changes=changes, reason=reason)
         decision = await decide(self.context, request)

@@ -6,7 +6,6 @@ tools.md 1.3 to 1.5.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 
 import attrs
@@ -22,8 +21,8 @@ from engine.protocol.items import (
 )
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
-from engine.telemetry.handle import Telemetry, current
 from engine.tools.base import FatalToolError, ToolContext, ToolError, ToolHandler, ToolInvocation, ToolOutput
+from engine.tools.telling import telling_call
 
 __all__ = ["ToolCall", "ToolRegistry", "dispatch", "output_item"]
 
@@ -72,40 +71,7 @@ class ToolRegistry:
 
 async def dispatch(registry: ToolRegistry, call: ToolCall, context: ToolContext) -> ToolOutput:
     """Runs one call. What goes wrong is an output the model can read; only `FatalToolError` and cancellation pass."""
-    telemetry = current()
-    if not telemetry.enabled:
-        return await _dispatch(registry, call, context)
-    name = _display_name(call)
-    began = time.perf_counter()
-    with telemetry.span("tool.call", {"tool_name": name, "call_id": call.call_id}):
-        output: ToolOutput | None = None
-        try:
-            output = await _dispatch(registry, call, context)
-        finally:
-            _tell(telemetry, name, call, output, (time.perf_counter() - began) * 1000)
-    return output
-
-
-def _tell(telemetry: Telemetry, name: str, call: ToolCall, output: ToolOutput | None, took_ms: float) -> None:
-    """Tells how a call ended; without an output, it was cancelled or ended its turn."""
-    success = "true" if output is not None and output.success else "false"
-    tags = {"tool": name, "success": success}
-    telemetry.count("codex.tool.call", tags=tags)
-    telemetry.measure("codex.tool.call.duration_ms", took_ms, tags)
-    telemetry.event(
-        "codex.tool_result",
-        {"tool_name": name, "call_id": call.call_id, "duration_ms": int(took_ms), "success": success},
-        {
-            "arguments": call.arguments if isinstance(call, FunctionCall) else call.input,
-            "output": "" if output is None else _text(output),
-        },
-    )
-
-
-def _text(output: ToolOutput) -> str:
-    if isinstance(output.content, str):
-        return output.content
-    return "\n".join(part.text for part in output.content if isinstance(part, InputText))
+    return await telling_call(_display_name(call), call, lambda: _dispatch(registry, call, context))
 
 
 async def _dispatch(registry: ToolRegistry, call: ToolCall, context: ToolContext) -> ToolOutput:
