@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from engine.cli.arguments import ExecArguments
+from engine.cli.exec_arguments import ExecArguments
 from engine.cli.preparation import Refused, prepare
 from engine.cli.streams import OutputClosed, Stderr, Stdin, Stdout
 from engine.errors import EngineError, SessionStartError, ThreadNotFound

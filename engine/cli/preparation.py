@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from engine.cli.arguments import ExecArguments
+from engine.cli.exec_arguments import ExecArguments
 from engine.cli.prompt import PromptError, plan_prompt
 from engine.config.loading import find_home, load_config
 from engine.config.overrides import parse_override

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from engine.cli.arguments import ExecArguments, parse
+from engine.cli.exec_arguments import parse_exec
 from engine.cli.preparation import ExecPlan, Refused, in_repository, prepare
 from engine.protocol.inputs import LocalImageInput, TextInput
 from tests.cli.running import make_repository
@@ -38,8 +38,7 @@ class Place:
     said: list[str] = attrs.field(factory=list)
 
     def plan(self, *words: str, stdin: Stdin | None = None) -> ExecPlan:
-        arguments = parse(["exec", *words])
-        assert isinstance(arguments, ExecArguments)
+        arguments = parse_exec(words)
         environment = {"CODEX_HOME": str(self.home), "HOME": str(self.home)}
         return prepare(arguments, stdin or Stdin(terminal=True), environment, self.said.append)
 
