@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
+    from engine.telemetry.trace import StartupTrace
+
 __all__ = [
     "ConfigError",
     "ConflictError",
@@ -181,7 +183,12 @@ class ContextWindowExceeded(ModelError):
 
 
 class SessionStartError(EngineError):
-    """A start failed at `stage`; nothing of it is left. `cause` came first in time, `also` are the others."""
+    """A start failed at `stage`; nothing of it is left. `cause` came first in time, `also` are the others.
+
+    `startup_trace` has the steps that ran, where the start got that far.
+    """
+
+    startup_trace: StartupTrace | None = None
 
     def __init__(self, stage: str, cause: Exception, also: Sequence[tuple[str, Exception]] = ()) -> None:
         self.stage = stage

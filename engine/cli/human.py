@@ -117,11 +117,6 @@ class HumanOutput:
         self._label("user", self.palette.cyan)
         self._line(plain(text))
 
-    def text(self, text: str) -> None:
-        """A block made elsewhere, e.g. the startup trace."""
-        self._fresh_line()
-        self._put(text)
-
     def event(self, event: Event) -> None:
         """Shows one event; most have nothing to show."""
         msg = event.msg

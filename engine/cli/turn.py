@@ -20,14 +20,14 @@ from engine.cli.signals import StopRequest, stop_on_signals
 from engine.cli.streams import Stderr, Stdout, same_terminal
 from engine.cli.terminal import Palette, colour_wanted
 from engine.cli.waterfall import chrome_trace, waterfall
-from engine.errors import EngineError
+from engine.errors import EngineError, SessionStartError
 from engine.protocol.codec import json_bytes
 from engine.protocol.events import Event, SessionConfigured, TaskComplete, TurnAborted
 from engine.protocol.profiles import SandboxPolicy, WorkspaceWrite
 from engine.records import define
 from engine.runtime import Engine, open_engine
 from engine.session.settings import SessionSettings, SettingsUpdate
-from engine.telemetry.trace import TraceRecorder
+from engine.telemetry.trace import StartupTrace, TraceRecorder
 
 if TYPE_CHECKING:
     from engine.session.session import Session, Turn
@@ -51,7 +51,6 @@ class _Output(Protocol):
     @property
     def outcome(self) -> TurnOutcome: ...
     def started(self, session: Session) -> None: ...
-    def trace(self, text: str) -> None: ...
     def event(self, event: Event) -> None: ...
     def finished(self, rollout: str | None) -> None: ...
 
@@ -100,10 +99,16 @@ class _Run:
             api_key=os.environ.get("CODEX_API_KEY") or None,
         ) as engine:
             self.trace.add("open engine", began, time.perf_counter())
-            session = await self._start(engine)
+            try:
+                session = await self._start(engine)
+            except SessionStartError as exc:
+                if exc.startup_trace is not None:
+                    self._show_trace(exc.startup_trace)
+                raise
             try:
                 await self._turn(session)
             finally:
+                self._show_trace(session.startup_trace)
                 await session.aclose()
 
     async def _start(self, engine: Engine) -> Session:
@@ -125,8 +130,7 @@ class _Run:
         began = time.perf_counter()
         session = await self._resume(engine, settings) or await engine.start_session(settings)
         self.trace.add("start session", began, time.perf_counter())
-        for span in session.startup_trace.spans:
-            self.trace.add(f"  {span.name}", began + span.start, began + span.start + span.duration, span.status)
+        self.trace.finish()
         return session
 
     async def _resume(self, engine: Engine, settings: SessionSettings) -> Session | None:
@@ -145,7 +149,6 @@ class _Run:
     async def _turn(self, session: Session) -> None:
         output = self._output()
         output.started(session)
-        self._show_trace(output)
         with session.events(buffer=EVENT_BUFFER, overflow="merge_deltas") as events:
             update = SettingsUpdate(output_schema=self.plan.output_schema) if self.plan.output_schema else None
             self.active = await session.start_turn(self.plan.input, update)
@@ -167,20 +170,22 @@ class _Run:
         )
         return _Person(self.plan, self.stdout, human)
 
-    def _show_trace(self, output: _Output) -> None:
+    def _show_trace(self, session: StartupTrace) -> None:
+        """Last of all: what runs in the background has ended by then, or is shown as running."""
         where = self.plan.arguments.trace_startup
         if where is None:
             return
-        trace = self.trace.finish()
+        self.trace.include(session)
+        trace = self.trace.trace()
         if not where:
             colour = colour_wanted(self.plan.arguments.color, self.stderr.stream, os.environ)
-            output.trace(waterfall(trace, Palette(colour)))
+            self.stderr.write(waterfall(trace, Palette(colour)))
             return
         try:
             with open(where, "wb") as file:
                 file.write(json_bytes(chrome_trace(trace)))
         except OSError as exc:
-            output.trace(f"Failed to write the startup trace to {where}: {exc.strerror}\n")
+            self.stderr.line(f"Failed to write the startup trace to {where}: {exc.strerror}")
 
     def _write_last_message(self, outcome: TurnOutcome) -> None:
         name = self.plan.arguments.output_last_message
@@ -212,9 +217,6 @@ class _Machine:
     def started(self, session: Session) -> None:
         self.stdout.line(json_bytes(self.lines.thread_started(session.thread_id)))
 
-    def trace(self, text: str) -> None:
-        self.stderr.write(text)
-
     def event(self, event: Event) -> None:
         for line in self.lines.map(event):
             self.stdout.line(json_bytes(line))
@@ -237,9 +239,6 @@ class _Person:
 
     def started(self, session: Session) -> None:
         pass  # the header needs the first event
-
-    def trace(self, text: str) -> None:
-        self.human.text(text)
 
     def event(self, event: Event) -> None:
         if isinstance(event.msg, SessionConfigured):

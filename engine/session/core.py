@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from engine.session.tracing import ThreadTrace
     from engine.session.turn import TurnRun
     from engine.session.turn_resources import TurnResources
-    from engine.telemetry.trace import StartupTrace
+    from engine.telemetry.trace import StartupTrace, TraceRecorder
     from engine.tools.approvals import Approver
     from engine.tools.functions import Tool
 
@@ -92,7 +92,7 @@ class SessionCore:
     prewarm: Prewarm | None = None
     """The connection that is being prepared, until the first turn takes it."""
     rollout_path: str | None = None
-    startup_trace: StartupTrace | None = None
+    startup: TraceRecorder | None = None
     telemetry: Telemetry = NO_TELEMETRY
     """What the session tells about itself goes there."""
     trace: ThreadTrace | None = None
@@ -154,6 +154,11 @@ class SessionCore:
             self.ward.start_soon("interrupt", self.abort, "interrupted")  # past a full queue
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the session is over, and the turn with it
+
+    @property
+    def startup_trace(self) -> StartupTrace | None:
+        """How the start went, and how its background steps are doing."""
+        return None if self.startup is None else self.startup.trace()
 
     def model_slug(self) -> str:
         """The model later turns use."""

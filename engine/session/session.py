@@ -151,7 +151,7 @@ class Session:
 
     @property
     def startup_trace(self) -> StartupTrace:
-        """Which step of the start ran when and for how long."""
+        """Which step of the start ran when and for how long; those in the background as far as they have got."""
         trace = self._core.startup_trace
         assert trace is not None
         return trace

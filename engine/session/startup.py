@@ -184,6 +184,7 @@ async def _run_optional(step: Step, start: Start) -> None:
 
 async def _run_in_background(step: Step, start: Start) -> None:
     await trio.lowlevel.checkpoint()  # whoever asked for the session goes first
+    start.trace.begin_background(step.name)
     await _runner(step)(step, start)
 
 
@@ -241,7 +242,8 @@ async def session_main(
                     core = start.core
                     assert core is not None, "the graph has a step that makes the session"
                     core.ward = ward
-                    core.startup_trace = start.trace.finish()
+                    start.trace.finish()
+                    core.startup = start.trace
                     for step in graph:
                         if step.when == "background" and step.applies(start):
                             ward.start_soon(step.name, _run_in_background, step, start)
@@ -260,6 +262,7 @@ async def session_main(
             assert ward is not None
             (stage, cause), *also = first.failures + ward.failures
             error = SessionStartError(stage, cause, also)
+            error.startup_trace = start.trace.trace()
             if guard.error is not None:
                 error.add_note(f"and discarding the thread failed: {guard.error!r}")
             raise error from cause

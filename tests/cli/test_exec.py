@@ -282,8 +282,9 @@ def test_a_home_where_sessions_can_not_be_written(cli: Cli) -> None:
 def test_the_startup_trace(cli: Cli) -> None:
     done = cli.exec("--trace-startup", *cli.script(ANSWER), "x")
     lines = done.stderr.splitlines()
-    assert lines[0].split() == ["startup", "start", "took"]
-    named = [line.strip().split("  ")[0] for line in lines[1 : lines.index("user")]]
+    first = [line.split() for line in lines].index(["startup", "start", "took"])
+    named = [line.strip().split("  ")[0] for line in lines[first:]]
+    assert named[-1] == "ready"
     for step in ("import the command", "configuration and prompt", "import the engine", "open engine", "start session"):
         assert step in named
     assert "thread_persistence" in named
@@ -298,6 +299,10 @@ def test_the_startup_trace_beside_json_lines(cli: Cli, tmp_path: Path) -> None:
     assert (done.code, done.stderr) == (0, "")
     names = [event["name"] for event in json.loads(file.read_bytes())["traceEvents"]]
     assert "start session" in names
+    failed = cli.exec(f"--trace-startup={file}", "--enable", "shell_zsh_fork", *cli.script(ANSWER), "x")
+    assert failed.code == 1
+    spans = {event["name"]: event for event in json.loads(file.read_bytes())["traceEvents"]}
+    assert spans["shell"]["args"] == {"status": "failed"}
     assert "can't" not in cli.exec("--trace-startup=/no/such/file", *cli.script(ANSWER), "x").stdout
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from engine.cli.terminal import Palette
 from engine.cli.waterfall import BAR_WIDTH, chrome_trace, waterfall
 from engine.telemetry.trace import Span, StartupTrace
@@ -41,4 +44,59 @@ def test_overlapping_steps_get_rows_of_their_own() -> None:
         ("config", 0.0, 1, "X"),
         ("thread_store", 10_000.0, 1, "X"),
         ("shell", 10_000.0, 2, "X"),
+        ("ready", 40_000.0, 1, "i"),
     ]
+
+
+WITH_BACKGROUND = StartupTrace(
+    (Span("session", 0.0, 0.010),),
+    0.010,
+    (
+        Span("prewarm", 0.010, 0.030),
+        Span("model_catalogue", 0.011, 0.005, "failed"),
+        Span("late", 0.012, 0.028, "running"),
+    ),
+)
+
+
+def test_what_runs_in_the_background_is_shown_with_what_has_become_of_it() -> None:
+    lines = waterfall(WITH_BACKGROUND).splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "session",
+        "prewarm (background)",
+        "model_catalogue (background)",
+        "late (background)",
+        "ready",
+    ]
+    assert lines[2].endswith(" " * 10 + "█" * 30)
+    assert lines[3].endswith("█  failed")
+    assert lines[4].endswith("█  still running")
+    events = chrome_trace(WITH_BACKGROUND)["traceEvents"]
+    assert isinstance(events, list)
+    assert [(event["name"], event["cat"], event["tid"]) for event in events] == [
+        ("session", "startup", 1),
+        ("prewarm", "background", 1),
+        ("model_catalogue", "background", 2),
+        ("late", "background", 3),
+        ("ready", "startup", 1),
+    ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            Span, st.text("ab ", min_size=1), st.floats(0, 9), st.floats(0, 9), st.sampled_from(["ok", "running"])
+        )
+    ),
+    st.floats(0, 9),
+)
+def test_no_two_steps_of_a_row_overlap(spans: list[Span], duration: float) -> None:
+    trace = StartupTrace(tuple(spans[::2]), duration, tuple(spans[1::2]))
+    events = [event for event in chrome_trace(trace)["traceEvents"] if event["ph"] == "X"]  # type: ignore[attr-defined]
+    assert len(events) == len(spans)
+    free: dict[int, float] = {}
+    for event in events:
+        assert event["ts"] >= free.get(event["tid"], 0.0) - 1e-3
+        free[event["tid"]] = event["ts"] + event["dur"]
+    lines = waterfall(trace).splitlines()
+    assert len(lines) == len(spans) + 2

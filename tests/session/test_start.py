@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 import engine
 from engine.models.scripts import reply, response, shell, wait
-from engine.session.startup import Step, check_graph
+from engine.session.startup import Start, Step, check_graph
 from tests.session.conftest import Lab
 
 
@@ -153,6 +154,45 @@ async def test_the_startup_trace_has_every_step(lab: Lab) -> None:
         names = [span.name for span in session.startup_trace.spans]
         assert {"configuration", "model", "shell", "thread_persistence", "session"} <= set(names)
         assert all(span.status == "ok" and span.duration >= 0 for span in session.startup_trace.spans)
+        assert all(span.start + span.duration <= session.startup_trace.duration for span in session.startup_trace.spans)
+
+
+async def test_the_startup_trace_has_the_background_as_far_as_it_has_got(lab: Lab) -> None:
+    go_on = trio.Event()
+
+    async def waits(start: Start) -> None:
+        await go_on.wait()
+
+    async def fails(start: Start) -> None:
+        raise ValueError("no")
+
+    async with lab.open() as opened:
+        opened._graph = (
+            *opened._graph,
+            Step("slow", waits, needs=("session",), when="background"),
+            Step("weak", fails, needs=("session",), when="background", on_failure="log"),
+            Step("idle", waits, needs=("session",), when="background", applies=lambda start: False),
+        )
+        async with opened.session(lab.settings()) as session:
+            ready = session.startup_trace.duration
+            await trio.testing.wait_all_tasks_blocked()
+            states = {span.name: span.status for span in session.startup_trace.background}
+            assert states == {"slow": "running", "weak": "failed"}
+            go_on.set()
+            await trio.testing.wait_all_tasks_blocked()
+            trace = session.startup_trace
+            assert {span.name: span.status for span in trace.background} == {"slow": "ok", "weak": "failed"}
+            assert trace.duration == ready
+            assert all(span.start >= 0 for span in trace.background)
+
+
+async def test_a_start_that_fails_says_how_far_it_got(lab: Lab) -> None:
+    async with lab.open() as opened:
+        with pytest.raises(engine.SessionStartError) as caught:
+            await opened.start_session(lab.settings(shell="/nowhere/bash"))
+    trace = caught.value.startup_trace
+    assert trace is not None
+    assert [(span.name, span.status) for span in trace.spans][-1] == (caught.value.stage, "failed")
 
 
 async def test_a_host_chooses_the_shell_of_its_session(lab: Lab) -> None:
