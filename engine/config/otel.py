@@ -13,6 +13,7 @@ from engine.telemetry.settings import Exporter, OtelSettings
 
 if TYPE_CHECKING:
     from engine.config.layers import LayerStack
+    from engine.telemetry.settings import OtlpProtocol
 
 __all__ = ["otel_settings"]
 
@@ -55,19 +56,17 @@ def _exporter(value: object, key: str, stack: LayerStack) -> Exporter | None:
     if len(value) != 1:
         raise stack.error(f"otel.{key} must name one exporter, e.g. {{otlp-http = {{endpoint = ...}}}}", where)
     ((name, options),) = value.items()
-    if name == "otlp-grpc":
-        raise stack.error(f"otel.{key}: `otlp-grpc` is not supported by this engine; use `otlp-http`", where)
-    if name != "otlp-http":
-        raise stack.error(f"otel.{key}: unknown exporter `{name}`, expected `none`, `statsig` or `otlp-http`", where)
+    if name not in ("otlp-http", "otlp-grpc"):
+        expected = "expected `none`, `statsig`, `otlp-http` or `otlp-grpc`"
+        raise stack.error(f"otel.{key}: unknown exporter `{name}`, {expected}", where)
     options = cast(Table, options)
-    if options.get("protocol", "binary") != "binary":
-        raise stack.error(f'otel.{key}: this engine sends the protocol "binary" only', (*where, name, "protocol"))
+    protocol: OtlpProtocol = "grpc" if name == "otlp-grpc" else cast("OtlpProtocol", options.get("protocol", "binary"))
     tls = _table(options, "tls")
     if ("client-certificate" in tls) != ("client-private-key" in tls):
         raise stack.error(f"otel.{key}: `client-certificate` and `client-private-key` come together", where)
     ca, certificate, private = (cast("str | None", tls.get(option)) for option in _TLS)
     headers = cast("Mapping[str, str]", _table(options, "headers"))
-    return Exporter(cast(str, options["endpoint"]), tuple(headers.items()), ca, certificate, private)
+    return Exporter(cast(str, options["endpoint"]), tuple(headers.items()), ca, certificate, private, protocol)
 
 
 def _attributes(table: Table, warnings: list[str]) -> Iterator[tuple[str, str]]:

@@ -1,18 +1,16 @@
-"""The SDK behind a handle: providers of its own, whose threads send to OTLP/HTTP servers, and their bounded end.
+"""The SDK behind a handle: providers of its own, whose threads send to OTLP servers, and their bounded end.
 
 Imported only where an exporter is configured. Queues are bounded; what does not fit is dropped with a log line.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter
 from opentelemetry.sdk.metrics import MeterProvider
@@ -31,11 +29,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link, SpanKind
     from opentelemetry.util.types import Attributes
 
-    from engine.telemetry.settings import Exporter, OtelSettings
+    from engine.telemetry.settings import Exporter, OtelSettings, OtlpProtocol
 
 __all__ = ["Exporters", "Sending", "exporters_of", "send_to"]
-
-E_co = TypeVar("E_co", covariant=True)
 
 TIMEOUT: Final = 3.0  # seconds for one request with its retries
 SCOPE: Final = "engine"
@@ -82,48 +78,48 @@ class _Everything(Sampler):
 
 
 def exporters_of(settings: OtelSettings) -> Exporters:
-    """The exporters that configuration names. Raises `ConfigError` for certificates that are not there."""
-    spans, logs, metrics = (
-        None if target is None else _checked(target) for target in (settings.traces, settings.logs, settings.metrics)
-    )
+    """The exporters that configuration names.
+
+    Raises `ConfigError` for certificates that are not there, and for a protocol whose packages are not installed.
+    """
+    spans, logs, metrics = settings.traces, settings.logs, settings.metrics
     return Exporters(
-        spans=None if spans is None else _made(OTLPSpanExporter, spans),
-        logs=None if logs is None else _made(OTLPLogExporter, logs),
-        metrics=None if metrics is None else _made(OTLPMetricExporter, metrics),
+        spans=None if spans is None else _otlp(spans).spans(spans, TIMEOUT),
+        logs=None if logs is None else _otlp(logs).logs(logs, TIMEOUT),
+        metrics=None if metrics is None else _otlp(metrics).metrics(metrics, TIMEOUT),
     )
 
 
-def _checked(target: Exporter) -> Exporter:
+class _Otlp(Protocol):
+    """A module that speaks one form of OTLP."""
+
+    def spans(self, target: Exporter, timeout: float) -> SpanExporter: ...
+
+    def logs(self, target: Exporter, timeout: float) -> LogRecordExporter: ...
+
+    def metrics(self, target: Exporter, timeout: float) -> MetricExporter: ...
+
+
+def _otlp(target: Exporter) -> _Otlp:
     for path in (target.ca_certificate, target.client_certificate, target.client_private_key):
-        if path is not None and not os.path.isfile(path):
-            raise ConfigError(f"the certificate or key {path} of the OTLP exporter for {target.endpoint} is no file")
-    return target
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigError(f"the certificate or key {path} of the OTLP exporter for {target.endpoint} can't be read")
+    module, extra = _MODULES[target.protocol]
+    try:
+        found: _Otlp = importlib.import_module(f"engine.telemetry.{module}")
+    except ImportError as exc:
+        raise ConfigError(
+            f"the OTLP exporter for {target.endpoint} needs packages that are not installed ({exc.name}): install "
+            f"`session-engine[{extra}]`, or use another protocol"
+        ) from exc
+    return found
 
 
-class _Made(Protocol[E_co]):
-    """The constructors of the three exporters, as far as they are used."""
-
-    def __call__(
-        self,
-        *,
-        endpoint: str,
-        headers: Mapping[str, str],
-        timeout: float,
-        certificate_file: str | None,
-        client_certificate_file: str | None,
-        client_key_file: str | None,
-    ) -> E_co: ...
-
-
-def _made(make: _Made[E_co], target: Exporter) -> E_co:
-    return make(
-        endpoint=target.endpoint,
-        headers=dict(target.headers),
-        timeout=TIMEOUT,
-        certificate_file=target.ca_certificate,
-        client_certificate_file=target.client_certificate,
-        client_key_file=target.client_private_key,
-    )
+_MODULES: Final[Mapping[OtlpProtocol, tuple[str, str]]] = {
+    "binary": ("otlp_binary", "otel"),
+    "json": ("otlp_json", "otel-json"),
+    "grpc": ("otlp_grpc", "otel-grpc"),
+}
 
 
 def send_to(exporters: Exporters, settings: OtelSettings, version: str) -> Sending:

@@ -30,7 +30,7 @@ logger = logging.getLogger("engine.telemetry")
 async def open_telemetry(settings: OtelSettings, *, version: str) -> AsyncIterator[Telemetry]:
     """The handle of an engine. Leaving the block sends what is left, within five seconds, also when cancelled.
 
-    Raises `ConfigError` where an exporter is configured and its packages are not installed.
+    Raises `ConfigError` where an exporter is configured and its packages are not installed, or its files not there.
     """
     if not settings.exports:
         yield NO_TELEMETRY

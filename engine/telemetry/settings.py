@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["NOTHING_EXPORTED", "Exporter", "OtelSettings"]
+__all__ = ["NOTHING_EXPORTED", "Exporter", "OtelSettings", "OtlpProtocol"]
+
+# OTLP over HTTP, as protobuf or as JSON, and over gRPC.
+OtlpProtocol = Literal["binary", "json", "grpc"]
 
 
 class Exporter(NamedTuple):
-    """A server that takes one kind of telemetry over OTLP/HTTP in its binary form. Paths are absolute."""
+    """A server that takes one kind of telemetry over OTLP. Paths are absolute."""
 
     endpoint: str
     headers: tuple[tuple[str, str], ...] = ()
     ca_certificate: str | None = None
     client_certificate: str | None = None
     client_private_key: str | None = None
+    protocol: OtlpProtocol = "binary"
 
     def __repr__(self) -> str:
-        return f"<Exporter {self.endpoint}>"  # headers hold keys
+        return f"<Exporter {self.endpoint} ({self.protocol})>"  # headers hold keys
 
 
 class OtelSettings(NamedTuple):

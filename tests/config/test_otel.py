@@ -60,6 +60,21 @@ client-private-key = "/k.pem"
     assert "secret" not in repr(otel)
 
 
+@pytest.mark.parametrize(
+    ("exporter", "protocol"),
+    [
+        ("otlp-http = {endpoint = 'http://h'}", "binary"),
+        ("otlp-http = {endpoint = 'http://h', protocol = 'binary'}", "binary"),
+        ("otlp-http = {endpoint = 'http://h', protocol = 'json'}", "json"),
+        ("otlp-grpc = {endpoint = 'http://h'}", "grpc"),
+    ],
+)
+def test_protocols(tmp_path: Path, exporter: str, protocol: str) -> None:
+    logs = load(tmp_path, f"otel.exporter = {{{exporter}}}").otel.logs
+    assert logs is not None
+    assert (logs.endpoint, logs.protocol) == ("http://h", protocol)
+
+
 def test_metrics_need_analytics_not_disabled(tmp_path: Path) -> None:
     text = "otel.metrics_exporter = {otlp-http = {endpoint = 'http://h'}}\n"
     assert load(tmp_path, text).otel.metrics is not None
@@ -98,8 +113,8 @@ def test_what_is_kept_of_tracestate_is_what_a_header_may_hold(members: dict[str,
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("otel.exporter = {otlp-grpc = {endpoint = 'http://h'}}", "`otlp-grpc` is not supported"),
-        ("otel.exporter = {otlp-http = {endpoint = 'http://h', protocol = 'json'}}", 'the protocol "binary" only'),
+        ("otel.exporter = {otlp-grpc = {headers = {}}}", "missing field `endpoint`"),
+        ("otel.exporter = {otlp-http = {endpoint = 'http://h', protocol = 'xml'}}", "protocol"),
         ("otel.exporter = {otlp-http = {}}", "missing field `endpoint`"),
         ("otel.exporter = {kafka = {}}", "unknown exporter `kafka`"),
         ("otel.exporter = {}", "must name one exporter"),

@@ -1,0 +1,50 @@
+"""OTLP over HTTP as protobuf: the exporters of the extra `otel`."""
+
+from __future__ import annotations
+
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs.export import LogRecordExporter
+from opentelemetry.sdk.metrics.export import MetricExporter
+from opentelemetry.sdk.trace.export import SpanExporter
+
+from engine.telemetry.settings import Exporter
+
+__all__ = ["logs", "metrics", "spans"]
+
+
+def spans(target: Exporter, timeout: float) -> SpanExporter:
+    """What sends spans there; `timeout`: seconds for one request with its retries."""
+    return OTLPSpanExporter(
+        endpoint=target.endpoint,
+        headers=dict(target.headers),
+        timeout=timeout,
+        certificate_file=target.ca_certificate,
+        client_certificate_file=target.client_certificate,
+        client_key_file=target.client_private_key,
+    )
+
+
+def logs(target: Exporter, timeout: float) -> LogRecordExporter:
+    """What sends log records there."""
+    return OTLPLogExporter(
+        endpoint=target.endpoint,
+        headers=dict(target.headers),
+        timeout=timeout,
+        certificate_file=target.ca_certificate,
+        client_certificate_file=target.client_certificate,
+        client_key_file=target.client_private_key,
+    )
+
+
+def metrics(target: Exporter, timeout: float) -> MetricExporter:
+    """What sends metrics there."""
+    return OTLPMetricExporter(
+        endpoint=target.endpoint,
+        headers=dict(target.headers),
+        timeout=timeout,
+        certificate_file=target.ca_certificate,
+        client_certificate_file=target.client_certificate,
+        client_key_file=target.client_private_key,
+    )
