@@ -170,7 +170,7 @@ class _Configured:
             print(f"each session writes a lock file to {config.lock.export_dir}")
         for summary, details in config.deprecations:
             print(f"deprecated: {summary}{f' {details}' if details else ''}")
-        for text in config.warnings:
+        for text in (*config.warnings, *filter(None, [config.unstable_warning])):
             print(f"warning: {text}")
         for thing in config.unsupported:
             if not thing.announced:

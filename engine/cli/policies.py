@@ -78,7 +78,7 @@ def configured_policy(
         home,
         directory,
         config.permissions.session(),
-        config.warnings,
+        (*config.warnings, *filter(None, [config.unstable_warning])),
         config.unsupported,
         config.unknown_keys,
         config.otel,

@@ -66,7 +66,8 @@ class Config:
     """Everything a session may ask. Values of None mean "not set": the model's or the program's default holds.
 
     - paths are absolute; `config_path` is the user's file, there or not; `memory_root` may be missing on disk
-    - `features` has every known feature; `warnings` and `deprecations` (summary, details) are to be announced in order
+    - `features` has every known feature; `deprecations` (summary, details), `warnings` and `unstable_warning` are to be
+      announced, in this order
     - `user_instructions` is the text of the AGENTS.md files that hold for `cwd`
     - `unsupported` is what some layer asks for in vain; `unknown_keys` were kept and ignored
     - `origins` names the layer of each leaf of `raw`, the merge of `layers`
@@ -152,6 +153,7 @@ class Config:
 
     # about the configuration itself
     warnings: tuple[str, ...] = ()
+    unstable_warning: str | None = None
     deprecations: tuple[tuple[str, str | None], ...] = ()
     lock: ConfigLock | None = None
     unsupported: tuple[Unsupported, ...] = ()

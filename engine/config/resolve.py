@@ -13,7 +13,7 @@ from engine.config.constraints import Required
 from engine.config.features import FeatureSet, multi_agent_v2_problem, resolve_features
 from engine.config.merge import merge
 from engine.config.model import AgentsConfig, Config, HistoryConfig, MemoriesConfig
-from engine.config.notices import startup_warnings
+from engine.config.notices import startup_warnings, unstable_notice
 from engine.config.paths import absolute_path
 from engine.config.permissions import PermissionOverrides, ProfileSource, configure_permissions
 from engine.config.providers import OSS_PROVIDERS, find_provider, is_port, make_providers
@@ -192,10 +192,11 @@ def resolve(layers: Layers, extra: Table, around: Surroundings, unknown_keys: tu
         mcp_oauth_callback_url=values.text("mcp_oauth_callback_url"),
         # about the configuration itself
         warnings=(
-            *startup_warnings(values, features, permissions, required, ignored, str(config_path)),
+            *startup_warnings(values, permissions, required, ignored),
             *otel_warnings,
             *_environment_warnings(around.env),
         ),
+        unstable_warning=unstable_notice(values, features, str(config_path)),
         deprecations=features.deprecations,
         lock=layers.lock,
         unsupported=ignored,

@@ -207,6 +207,8 @@ async def _session(start: Start) -> None:
         hub.emit("", Warning(text))
     if config.otel != start.services.otel:
         hub.emit("", Warning(OTEL_OF_ENGINE))
+    if config.unstable_warning is not None:
+        hub.emit("", Warning(config.unstable_warning))
     if configuration.approval_policy == "on-failure":
         hub.emit("", Warning(ON_FAILURE_DEPRECATED))
     for text in start.warnings:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 import trio.testing
 
 import engine
 from engine.models.scripts import reply, response, shell, wait
+from engine.protocol.events import DeprecationNotice, Warning
 from engine.session.startup import Start, Step, check_graph
 from tests.session.conftest import Lab
 
@@ -184,6 +187,36 @@ async def test_the_startup_trace_has_the_background_as_far_as_it_has_got(lab: La
             assert {span.name: span.status for span in trace.background} == {"slow": "ok", "weak": "failed"}
             assert trace.duration == ready
             assert all(span.start >= 0 for span in trace.background)
+
+
+async def test_what_a_start_says_comes_in_its_order(lab: Lab, tmp_path: Path) -> None:
+    """session.md 2.4, C3: aliases, warnings of the configuration and the settings, unstable features, on-failure."""
+    (lab.home / "config.toml").write_text(
+        "approval_policy = 'on-failure'\n[features]\ntelepathy = false\ncollab = true\ncode_mode = true\n"
+        "[otel.span_attributes]\n'' = 'no name'\n"
+    )
+    (tmp_path / "requirements.toml").write_text("allowed_approval_policies = ['on-failure']\n")
+    async with lab.open(system_folder=tmp_path) as opened:
+        settings = engine.SessionSettings(cwd=lab.cwd, approval_policy="never")
+        async with opened.session(settings) as session:
+            with session.events() as events:
+                said = [(await events.__anext__()).msg for _ in range(9)]
+    kinds = [msg.type for msg in said]
+    assert kinds == ["session_configured", *["deprecation_notice"] * 2, *["warning"] * 6]
+    assert [msg.summary.split("`")[1] for msg in said if isinstance(msg, DeprecationNotice)] == [
+        "[features].collab",
+        "[features].telepathy",
+    ]
+    texts = [msg.message for msg in said if isinstance(msg, Warning)]
+    expected = [
+        "`features.code_mode` is not supported yet",
+        "`features.collab` is not supported yet",
+        "otel.span_attributes",
+        "Configured value for `approval_policy` is disallowed by requirements",
+        "Under-development features enabled: code_mode.",
+        "`on-failure` approval policy is deprecated",
+    ]
+    assert [wanted for wanted, text in zip(expected, texts, strict=True) if wanted not in text] == []
 
 
 async def test_a_start_that_fails_says_how_far_it_got(lab: Lab) -> None:

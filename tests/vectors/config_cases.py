@@ -178,7 +178,7 @@ def _compared(expect: Row, config: Config) -> tuple[object, object]:
 
 
 def _said(text: str, config: Config) -> bool:
-    return any(text in warning for warning in config.warnings)
+    return any(text in warning for warning in (*config.warnings, config.unstable_warning or ""))
 
 
 def _error(expect: Row, text: str) -> tuple[object, object]:
