@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from engine.session.compaction.hooks import CompactionHooks
     from engine.session.core import SessionCore
     from engine.session.environments import EnvironmentManager
+    from engine.telemetry.handle import Telemetry
     from engine.thread_store.interface import ThreadStore
 
 __all__ = ["open_services"]
@@ -73,14 +74,16 @@ async def open_services(
             except Exception:
                 logger.exception("on_crash failed")
 
-    opening: AbstractAsyncContextManager[ThreadStore] = (
-        open_local_store(folder, durability=base.durability, grace=grace) if store is None else nullcontext(store)
-    )
+    def opened_store(telemetry: Telemetry) -> AbstractAsyncContextManager[ThreadStore]:
+        if store is not None:
+            return nullcontext(store)
+        return open_local_store(folder, durability=base.durability, grace=grace, telemetry=telemetry)
+
     protected = (str(folder),)
     async with (
         open_telemetry(base.otel, version=__version__) as telemetry,
         open_bundles(environment) as bundles,
-        opening as threads,
+        opened_store(telemetry) as threads,
         open_supervisor() as supervisor,
         open_models(
             base,

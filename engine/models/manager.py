@@ -19,6 +19,7 @@ from engine.models.cache import CachedModels, ModelsCache
 from engine.models.catalogue import BUNDLED, ModelInfo
 from engine.models.endpoint import Access, ModelsEndpoint
 from engine.models.entries import applied, model_entries
+from engine.telemetry.handle import current
 
 __all__ = ["ModelsManager", "RefreshStrategy"]
 
@@ -123,11 +124,14 @@ class ModelsManager:
         """Whether what is known, here or in the file, is new enough; then it is in force."""
         known = self._known
         if known is None or not known.fresh(self._now()):
+            began = trio.current_time()
             try:
                 known = await trio.to_thread.run_sync(self._cache.load, abandon_on_cancel=True)
             except OSError as exc:
                 logger.info("%s can't be read: %s", self._cache.path, exc.strerror)
                 return False
+            took = int((trio.current_time() - began) * 1000)
+            current().measure("codex.remote_models.load_cache.duration_ms", took)
             if known is None or not known.fresh(self._now()) or not self._is_ours(known):
                 return False
             self._stored_at = known.fetched_at

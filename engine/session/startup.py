@@ -19,7 +19,7 @@ import trio
 from engine.errors import EngineClosed, EngineError, SessionStartError
 from engine.protocol.events import Warning
 from engine.records import define, frozen
-from engine.session.telling import begin_telling, tell_unstarted
+from engine.session.telling import begin_telling, tell_unstarted, telling_background
 from engine.session.ward import Ward, collapse
 from engine.telemetry.trace import TraceRecorder
 from engine.thread_store.guard import LiveThreadGuard
@@ -185,7 +185,8 @@ async def _run_optional(step: Step, start: Start) -> None:
 async def _run_in_background(step: Step, start: Start) -> None:
     await trio.lowlevel.checkpoint()  # whoever asked for the session goes first
     start.trace.begin_background(step.name)
-    await _runner(step)(step, start)
+    with telling_background(start, step):
+        await _runner(step)(step, start)
 
 
 def _runner(step: Step) -> Callable[[Step, Start], Awaitable[None]]:
@@ -252,7 +253,8 @@ async def session_main(
                     core.up = True
                     task_status.started(core)
                     begin_telling(core, start)
-                    await ward.run("submission loop", core.loop)
+                    with core.telemetry.span("session_loop"):
+                        await ward.run("submission loop", core.loop)
                 session_nursery.cancel_scope.cancel(reason="the session is over")
         if core is None or not core.up:
             await trio.lowlevel.checkpoint_if_cancelled()  # cancelled and failed is always cancelled

@@ -21,6 +21,7 @@ import attrs
 
 from engine.protocol.ids import ThreadId
 from engine.protocol.wire import JsonObject
+from engine.telemetry.handle import NO_TELEMETRY, Telemetry
 from engine.thread_store.checkpoints import Checkpoint
 from engine.thread_store.database import Database, DatabaseUnavailable
 from engine.thread_store.index_files import folder_time, folders_of, put_file, read_file, rollouts_in, state_of
@@ -62,10 +63,10 @@ class ThreadIndex:
     What can't be had from it is `None`, and must then be had from the files.
     """
 
-    def __init__(self, home: Path | str) -> None:
+    def __init__(self, home: Path | str, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self.home = Path(home)
         self._database = Database(f"{home}/{INDEX_FILE}", prepare, opened=self._opened)
-        self._sweep = Sweep(self.home, self._database, swept=self._opened)
+        self._sweep = Sweep(self.home, self._database, swept=self._opened, telemetry=telemetry)
         self._touched: set[str] = set()  # paths that wait to be looked at
         self._paged: set[str] = set()  # paths whose turns were asked for
         # Of the database's thread:

@@ -21,6 +21,7 @@ from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import parse_rollout_name, rollout_path
 from engine.rollout.ordinals import next_ordinal
 from engine.rollout.policy import PersistenceMode
+from engine.telemetry.handle import NO_TELEMETRY, Telemetry
 from engine.thread_store.appender import Appender, Durability
 from engine.thread_store.changes import archived_thread, not_found
 from engine.thread_store.checkpoints import Checkpoints
@@ -285,10 +286,11 @@ async def open_local_store(
     durability: Durability = "os",
     grace: float = 10.0,
     index: bool = True,
+    telemetry: Telemetry = NO_TELEMETRY,
 ) -> AsyncIterator[LocalThreadStore]:
     """A local store with appender and index for the length of a block; leaving it writes what was handed in."""
     appender = Appender(files=files, durability=durability)
-    store = LocalThreadStore(home, appender, index=ThreadIndex(Path(home)) if index else None)
+    store = LocalThreadStore(home, appender, index=ThreadIndex(Path(home), telemetry) if index else None)
     try:
         yield store
     finally:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, final
 import attrs
 import trio
 
+from engine.telemetry.handle import NO_TELEMETRY, Telemetry
 from engine.thread_store.database import Database, DatabaseUnavailable
 from engine.thread_store.ending import wait_for_end
 from engine.thread_store.index_files import (
@@ -54,10 +55,13 @@ class _Stopped(Exception):
 class Sweep:
     """The sweeps of one index, one at a time. `swept` is called on the database's thread at the end of each."""
 
-    def __init__(self, home: Path, database: Database, *, swept: Callable[[], None]) -> None:
+    def __init__(
+        self, home: Path, database: Database, *, swept: Callable[[], None], telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self._home = home
         self._database = database
         self._swept = swept
+        self._telemetry = telemetry
         self._owner = secrets.token_hex(8)
         self._mutex = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -102,14 +106,23 @@ class Sweep:
     # --- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        began, status = time.perf_counter(), "failed"
         try:
             if self._database.run_sync(self._claim):
                 self._sweep()
-        except (DatabaseUnavailable, _Stopped):
-            pass  # what was put stays; the rest is for the next one
+                status = "success"
+            else:
+                status = "skipped"  # somebody else sweeps
+        except _Stopped:
+            status = "stopped"  # what was put stays; the rest is for the next one
+        except DatabaseUnavailable:
+            self._telemetry.count("codex.db.error", tags={"stage": "backfill"})
         except Exception:
+            self._telemetry.count("codex.db.error", tags={"stage": "backfill"})
             log.exception("the sweep of the thread index failed")
         finally:
+            took = int((time.perf_counter() - began) * 1000)
+            self._telemetry.measure("codex.db.backfill.duration_ms", took, {"status": status})
             self.progress = attrs.evolve(self.progress, running=False)
             self._over.set()
 
@@ -178,6 +191,8 @@ class Sweep:
             connection.commit()
 
         self._database.run_sync(put)
+        if batch:
+            self._telemetry.count("codex.db.backfill", len(batch), {"status": "upserted"})
 
     def _finish(self, connection: sqlite3.Connection, gone: list[str], folders: list[tuple[str, int]]) -> None:
         connection.execute("BEGIN IMMEDIATE")
