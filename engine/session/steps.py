@@ -20,6 +20,7 @@ from engine.protocol.ids import SessionId, new_thread_id, parse_thread_id
 from engine.protocol.rollout_items import BaseInstructions, SessionMeta
 from engine.rollout.lines import format_timestamp
 from engine.rollout.policy import PersistenceMode
+from engine.session.account_plan import with_account_plan
 from engine.session.config_lock import hold_to_lock
 from engine.session.configuration import SessionConfiguration, permission_overrides
 from engine.session.core import SessionCore, absolute_folder
@@ -28,7 +29,6 @@ from engine.session.fork import fork_in_memory, fork_stored, stored_at
 from engine.session.from_memory import items_from_memory
 from engine.session.prewarm import Prewarm
 from engine.session.resume import count_generation, restore
-from engine.session.service_tiers import with_account_tier
 from engine.session.settings import UNSET
 from engine.session.startup import Start, Step, check_graph
 from engine.thread_store.interface import CreateThread, ResumeThread, ThreadQuery
@@ -76,7 +76,7 @@ async def _configuration(start: Start) -> None:
         configuration = configuration.apply(request.update, cwd=moved)
         configuration = configuration.in_environments(request.update.environments, services.environments)
     tiers = (settings.service_tier, UNSET if request.update is None else request.update.service_tier)
-    start.configuration = await with_account_tier(configuration, provider, services.models, *tiers)
+    start.configuration = await with_account_plan(configuration, provider, services.models, *tiers)
 
 
 def _cwd(start: Start) -> str:

@@ -1,4 +1,4 @@
-"""The tier of a session where nobody chose one: what the plan of its login includes (session.md 2.2, A13)."""
+"""What the plan of a login means: the tier of a session where nobody chose one, requirements that are not fetched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import engine
 from engine.auth.record import AuthRecord, Tokens
 from engine.auth.storage import AuthFile
-from engine.protocol.events import SessionConfigured
+from engine.protocol.events import SessionConfigured, Warning
 from tests.auth.logins import chatgpt, identity, jwt
 from tests.session.conftest import Lab
 from tests.session.test_identity import served
@@ -41,6 +41,21 @@ async def test_a_plan_may_include_the_fast_tier(lab: Lab, plan: str, expected: s
     log_in(lab.home, plan)
     async with served(lab) as (opened, _):
         assert await tier(opened, lab) == expected
+
+
+@pytest.mark.parametrize(
+    ("plan", "warned"), [("business", True), ("hc", True), ("edu", True), ("team", False), ("plus", False)]
+)
+async def test_requirements_of_the_cloud_are_told_to_be_missing(lab: Lab, plan: str, warned: bool) -> None:
+    log_in(lab.home, plan)
+    async with served(lab) as (opened, _), opened.session(lab.settings(service_tier="flex")) as session:
+        with session.events() as events:
+            assert isinstance((await events.__anext__()).msg, SessionConfigured)
+            if warned:
+                msg = (await events.__anext__()).msg
+                assert isinstance(msg, Warning)
+                assert f"for logins with the plan `{plan}`" in msg.message
+            assert events.pending() == 0
 
 
 async def test_it_goes_with_requests_where_the_model_has_it(lab: Lab) -> None:
