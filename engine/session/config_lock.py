@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import trio
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from engine.session.startup import Start
 
 __all__ = ["effective_table", "hold_to_lock"]
+
+TRIES = 20  # against other starts that fail, and take back the folder at the same moment
 
 
 async def hold_to_lock(start: Start, lock: ConfigLock, instructions: str) -> None:
@@ -98,13 +101,20 @@ def _write(path: str, table: Table, made: list[str]) -> None:
         while not os.path.lexists(missing):
             made.append(missing)
             missing = os.path.dirname(missing)
-        os.makedirs(folder, exist_ok=True)
-        with open(path, "x", encoding="utf-8") as file:
+        with _made_with_folder(path) as file:
             file.write(text)
     except OSError as exc:
         raise ConfigError(f"failed to write config lock file {path}: {exc.strerror or exc}") from exc
     except ValueError as exc:
         raise ConfigError(f"failed to serialize config lock file {path}: {exc}") from exc
+
+
+def _made_with_folder(path: str) -> TextIO:
+    for _ in range(TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return open(path, "x", encoding="utf-8")
+    raise FileNotFoundError(errno.ENOENT, "others keep removing its folder", path)
 
 
 def _take_back(path: str, made: list[str]) -> None:

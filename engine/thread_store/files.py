@@ -8,8 +8,9 @@ from typing import Protocol
 
 from engine.records import frozen
 
-__all__ = ["FileOperations", "FileStatus", "RealFiles"]
+__all__ = ["FileOperations", "FileStatus", "RealFiles", "create_with_folders"]
 
+TRIES = 20  # against others who make and remove folders at the same moment
 COPIED_AT_ONCE = 8 << 20  # bytes
 
 
@@ -86,6 +87,28 @@ class FileOperations(Protocol):
 
     def device(self, path: str) -> int:
         """Identifies the file system `path` is on."""
+
+
+def create_with_folders(files: FileOperations, path: str, made: list[str]) -> int:
+    """Creates `path` and the folders it lacks; puts what was made before `made`, innermost first, also where it fails.
+
+    Others may take back a folder they have made, while it is empty, at the same moment. Raises `OSError`.
+    """
+    for number in range(TRIES):
+        last = number == TRIES - 1
+        try:
+            new = files.make_directories(os.path.dirname(path))
+        except (FileExistsError, FileNotFoundError):  # or there is a file in the way
+            if last:
+                raise
+            continue
+        made[:0] = [folder for folder in new if folder not in made]
+        try:
+            return files.create(path)
+        except FileNotFoundError:
+            if last:
+                raise
+    raise AssertionError("unreachable")
 
 
 class RealFiles:

@@ -46,7 +46,7 @@ from engine.rollout.scan import (
     Scan,
 )
 from engine.rollout.tail import first_meta
-from engine.thread_store.files import FileOperations, FileStatus, RealFiles
+from engine.thread_store.files import FileOperations, FileStatus, RealFiles, create_with_folders
 from engine.thread_store.interface import (
     BeforeUserMessage,
     ForkThread,
@@ -222,8 +222,7 @@ class Fork:
         kept = _section_of(source, params.snapshot)
         self.head = first_line(params, meta.id)
         files, part = self._files, self.path + PART_SUFFIX
-        self.made = files.make_directories(os.path.dirname(self.path))
-        handle = files.create(part)
+        handle = create_with_folders(files, part, self.made)
         try:
             for data in self._content(source, kept, params, stamp):
                 view = memoryview(data)

@@ -233,8 +233,8 @@ class _Proof:
     def make(cls, directory: str) -> _Proof:
         path = f"{directory}/{os.getpid()}-{secrets.token_hex(6)}.json"
         for _ in range(TRIES):
-            os.makedirs(directory, exist_ok=True)
             try:
+                _make_folder(directory)
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             except FileNotFoundError:
                 continue  # another process removed the empty folder just now
@@ -269,6 +269,17 @@ class _Proof:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _make_folder(path: str) -> None:
+    """Makes the folder of the locks, unless it is there. Raises `FileNotFoundError` where it comes and goes."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise
+        # `makedirs` has looked whether it is a folder once it was gone again.
+        raise FileNotFoundError(errno.ENOENT, "it was removed right now", path) from None
 
 
 def _is_alive(proof: str) -> bool:
@@ -312,8 +323,8 @@ class _TakingOver:
 
     def __enter__(self) -> None:
         for _ in range(TRIES):
-            os.makedirs(self._directory, exist_ok=True)
             try:
+                _make_folder(self._directory)
                 handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue

@@ -25,6 +25,7 @@ import attrs
 from engine.errors import ProtocolError
 from engine.protocol.codec import json_value
 from engine.records import define, frozen
+from engine.thread_store.files import create_with_folders
 
 if TYPE_CHECKING:
     from engine.thread_store.barrier import Barrier
@@ -175,9 +176,8 @@ class RolloutFile:
     def _create(self) -> int:
         writer = self.writer
         assert writer.head is not None
-        self.made = self.files.make_directories(os.path.dirname(writer.path)) + self.made
         first_line = writer.head(writer.began)
-        handle = self.files.create(writer.path)
+        handle = create_with_folders(self.files, writer.path, self.made)
         self._stands(self.files.handle_status(handle))
         self.joined = self.new = True
         self.left.appendleft(_Lines(first_line, 0, 0))
@@ -321,10 +321,9 @@ class RolloutFile:
     def _make_anew(self, fill: _Filler) -> None:
         path = self.writer.path
         part = path + PART_SUFFIX
-        self.made = self.files.make_directories(os.path.dirname(path)) + self.made
         if self.files.status(part) is not None:
             self.files.remove(part)  # of a life that was cut short
-        new = self.files.create(part)
+        new = create_with_folders(self.files, part, self.made)
         try:
             fill(new)
             if self.files.status(path) is not None:

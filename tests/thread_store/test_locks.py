@@ -6,13 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ConflictError
-from engine.thread_store.locks import LOCKS_DIRECTORY, RolloutLock, RolloutLocks, ThreadLocked
+from engine.thread_store.locks import LOCK_SUFFIX, LOCKS_DIRECTORY, RolloutLock, RolloutLocks, ThreadLocked
 from tests.thread_store.stories import open_descriptors
 
 ROOT = Path(__file__).parents[2]
@@ -156,3 +157,34 @@ def test_a_lock_whose_folder_went_is_let_go_of(tmp_path: Path) -> None:
     folder.rmdir()
     lock.release()
     assert not any(tmp_path.iterdir())
+
+
+def test_the_folder_of_the_locks_comes_and_goes(tmp_path: Path) -> None:
+    """Other stores on this home let go of their last lock all the time, and take the folder with it."""
+    folder, over = tmp_path / LOCKS_DIRECTORY, threading.Event()
+
+    def disturb() -> None:
+        while not over.is_set():
+            for act in (folder.mkdir, folder.rmdir):
+                try:
+                    act()
+                except OSError:
+                    pass
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        locks = RolloutLocks(tmp_path)
+        for number in range(300):
+            lock = locks.take(str(tmp_path / f"rollout-{number}"))
+            assert (tmp_path / f"rollout-{number}{LOCK_SUFFIX}").is_symlink()
+            lock.release()
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_something_else_stands_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / LOCKS_DIRECTORY).write_text("in the way")
+    with pytest.raises(FileExistsError):
+        RolloutLocks(tmp_path).take(str(tmp_path / "rollout"))
