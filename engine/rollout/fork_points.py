@@ -32,7 +32,7 @@ def _response(item: RolloutItem) -> Message | None:
     return item.item if isinstance(item, ResponseLine) and isinstance(item.item, Message) else None
 
 
-def _is_real_user_message(item: RolloutItem) -> bool:
+def is_real_user_message(item: RolloutItem) -> bool:
     message = _response(item)
     return message is not None and message.role == "user" and is_user_turn_boundary(message)
 
@@ -41,7 +41,7 @@ def user_message_positions(items: Sequence[RolloutItem]) -> list[int]:
     """Positions of the real user messages that rollback markers left over."""
     positions: list[int] = []
     for position, item in enumerate(items):
-        if _is_real_user_message(item):
+        if is_real_user_message(item):
             positions.append(position)
         elif isinstance(item, EventLine) and isinstance(item.msg, ThreadRolledBack):
             del positions[max(0, len(positions) - item.msg.num_turns) :]
@@ -71,7 +71,7 @@ def unfinished_turn(items: Sequence[RolloutItem]) -> UnfinishedTurn | None:
     explicit: UnfinishedTurn | None = None
     last_user: int | None = None
     for position, item in enumerate(items):
-        if _is_real_user_message(item):
+        if is_real_user_message(item):
             last_user = position
         if not isinstance(item, EventLine):
             continue

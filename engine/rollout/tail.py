@@ -12,14 +12,20 @@ from typing import Final, final, overload
 
 from engine.errors import ProtocolError
 from engine.protocol.codec import json_value
-from engine.protocol.events import EventMsg, TokenCount
+from engine.protocol.events import EventMsg, ThreadRolledBack, TokenCount
 from engine.protocol.items import ResponseItem
 from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem, SessionMeta, TurnContext
 from engine.protocol.settings import TokenUsageInfo, TruncationPolicy
 from engine.rollout.blocks import BLOCK, FIRST_BLOCK, ByteSource, MemorySource, TailReader, blocks
 from engine.rollout.inline_images import events_with_images
 from engine.rollout.lines import decode_rollout_line
-from engine.rollout.reconstruction import PreviousTurnSettings, Reconstruction, ReverseScan, replay
+from engine.rollout.reconstruction import (
+    PreviousTurnSettings,
+    Reconstruction,
+    ReverseScan,
+    drop_last_turns,
+    replay,
+)
 from engine.rollout.scan import (
     ALL_MARKS,
     ASSISTANT_ITEM,
@@ -65,10 +71,10 @@ class RolloutTail:
     - `counted_from`, `compactions`: behind that offset there are so many compacted lines (rollout.md 5.6)
     - `damaged`: lines that can't be read, among those that were looked at so far
 
-    `block`: bytes that are read at once.
+    `block`: bytes that are read at once. `rolled_back`: that many turns of the user are taken back at the end.
     """
 
-    def __init__(self, source: ByteSource, block: int = BLOCK) -> None:
+    def __init__(self, source: ByteSource, block: int = BLOCK, *, rolled_back: int = 0) -> None:
         self._source = source
         self._block = block
         self._scan = ReverseScan()
@@ -83,6 +89,8 @@ class RolloutTail:
         self._reader: TailReader | None = TailReader(source, block)  # `None` once the reverse scan is over
         self.end = self._whole_lines(self._reader)
         self.counted_from = self.end
+        self._rolled_back = rolled_back
+        self._scan.take(EventLine(ThreadRolledBack(rolled_back)), self.end)
 
     @property
     def previous_turn_settings(self) -> PreviousTurnSettings | None:
@@ -126,6 +134,7 @@ class RolloutTail:
             # What was replayed before the newest replacement history would only be replaced by it.
             base = (scan.base or ()) if scan.start == self._newest[0] else self._newest[1]
         history, legacy = replay(base, self._items(), policy, summary_prefix=summary_prefix)
+        history = drop_last_turns(history, self._rolled_back)
         legacy = legacy or any(after > scan.start for after in self._legacy)
         return Reconstruction(tuple(history), scan.previous, None if legacy else scan.reference_context_item)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,18 +16,13 @@ from engine.protocol.events import (
     TokenCount,
     Warning,
 )
-from engine.protocol.rollout_items import Compacted, EventLine, RolloutItem
-from engine.protocol.settings import TruncationPolicy
-from engine.records import frozen
-from engine.rollout.fork_points import user_message_positions
-from engine.rollout.reconstruction import Reconstruction, reconstruct
+from engine.protocol.rollout_items import Compacted, EventLine
 
 if TYPE_CHECKING:
+    from engine.rollout.rolling_back import RolledBack
     from engine.session.core import SessionCore
 
 __all__ = ["roll_back"]
-
-AT_ONCE = 2000  # items that are replayed on the loop; more, in a worker thread
 
 
 async def roll_back(core: SessionCore, submission: str, turns: int) -> None:
@@ -55,47 +48,20 @@ async def _roll_back(core: SessionCore, submission: str, turns: int) -> None:
     await core.settle_past()
     await core.generation_counted()
     await core.hub.live.flush()
-    stored = await core.services.store.load_history(core.thread_id)
-    replay = functools.partial(_replay, stored.items, turns, core.model_info().truncation_policy)
-    made = replay() if len(stored.items) <= AT_ONCE else await trio.to_thread.run_sync(replay)
+    tail = await core.services.store.load_tail(core.thread_id)
+    try:
+        policy = core.model_info().truncation_policy
+        made = await trio.to_thread.run_sync(tail.rolled_back, turns, policy, abandon_on_cancel=True)
+    finally:
+        tail.close()
     _install(core, submission, turns, made)
     problem = await core.flush_quietly()
     if problem is not None:
         core.hub.emit(submission, Warning(f"The rollback is not saved yet; saving it is tried again: {problem}"))
 
 
-@frozen
-class _RolledBack:
-    """What is left. `restored`: a compaction went with the dropped turns, which the mark alone does not tell."""
-
-    left: Reconstruction
-    restored: bool
-
-
-def _replay(items: Sequence[RolloutItem], turns: int, policy: TruncationPolicy) -> _RolledBack:
-    start = _first_dropped(items, turns)
-    if any(isinstance(item, Compacted) for item in items[start:]):
-        return _RolledBack(reconstruct(items[:start], policy), True)
-    return _RolledBack(reconstruct([*items, EventLine(ThreadRolledBack(turns))], policy), False)
-
-
-def _first_dropped(items: Sequence[RolloutItem], turns: int) -> int:
-    """Where the oldest turn that is dropped begins: with its context or, where it was steered, with what was said."""
-    positions = user_message_positions(items)
-    if not positions:
-        return len(items)
-    said = positions[max(0, len(positions) - turns)]
-    for at in range(said - 1, -1, -1):
-        item = items[at]
-        if isinstance(item, EventLine) and isinstance(item.msg, TaskStarted):
-            return at
-        if at in positions:
-            break
-    return said
-
-
 @trio.lowlevel.enable_ki_protection  # memory and rollout change together
-def _install(core: SessionCore, submission: str, turns: int, made: _RolledBack) -> None:
+def _install(core: SessionCore, submission: str, turns: int, made: RolledBack) -> None:
     left = made.left
     core.history.replace(left.history)
     core.reference = None if made.restored else left.reference_context_item

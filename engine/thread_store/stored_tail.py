@@ -18,6 +18,7 @@ from engine.protocol.settings import TokenUsageInfo, TruncationPolicy
 from engine.rollout.blocks import MemorySource, count_compacted
 from engine.rollout.inline_images import events_with_images
 from engine.rollout.reconstruction import PreviousTurnSettings, Reconstruction, ReverseScan, reconstruct
+from engine.rollout.rolling_back import RolledBack, rolled_back, rolled_back_items
 from engine.rollout.tail import RolloutTail, first_meta
 from engine.thread_store.checkpoints import MARK_LENGTH, Checkpoint
 from engine.thread_store.interface import StoredHistory
@@ -67,6 +68,12 @@ class StoredTail(Protocol):
 
     def reconstruct(self, policy: TruncationPolicy) -> Reconstruction:
         """History and reference context (rollout.md 5), once. Blocks. Raises `StoreError`."""
+
+    def rolled_back(self, turns: int, policy: TruncationPolicy) -> RolledBack:
+        """What is left of the thread as it is now without its last turns (session.md 3.8). Blocks.
+
+        Raises `StoreError`.
+        """
 
     def count_from(self, generation: int) -> None:
         """The thread counts its compactions anew, from `generation` on: it is a fork."""
@@ -152,6 +159,14 @@ class RolloutFileTail:
         self._replayed = True
         self._let_go_of_file()
         return made
+
+    def rolled_back(self, turns: int, policy: TruncationPolicy) -> RolledBack:
+        """See `StoredTail`. Reads those turns and what is left of the history, no more."""
+        file = RolloutBytes(Path(self.path))  # what is dropped may lie before all that was kept open
+        try:
+            return rolled_back(file, turns, policy)
+        finally:
+            file.close()
 
     def count_from(self, generation: int) -> None:
         """See `StoredTail`."""
@@ -254,6 +269,10 @@ class LoadedTail:
     def reconstruct(self, policy: TruncationPolicy) -> Reconstruction:
         """See `StoredTail`."""
         return reconstruct(self._history.items, policy)
+
+    def rolled_back(self, turns: int, policy: TruncationPolicy) -> RolledBack:
+        """See `StoredTail`."""
+        return rolled_back_items(self._history.items, turns, policy)
 
     def count_from(self, generation: int) -> None:
         """See `StoredTail`."""

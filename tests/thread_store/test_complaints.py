@@ -134,6 +134,8 @@ async def test_8_a_database_that_others_lock_is_nobodys_business(tmp_path: Path)
 @pytest.mark.parametrize(
     ("row", "name"),
     [
+        (2, "tests.session.test_complaints.test_2_compactions_do_not_copy_the_history"),
+        (11, "tests.session.test_complaints.test_11_a_compaction_that_does_not_fit_leaves_no_thread_stuck"),
         (7, "tests.thread_store.test_damage.test_one_bad_line_costs_one_line"),
         (7, "tests.thread_store.test_damage.test_one_bad_file_costs_one_file"),
         (8, "tests.thread_store.test_index.test_several_processes_share_a_home"),
