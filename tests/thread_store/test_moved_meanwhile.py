@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InvalidRequest, ThreadNotFound
-from engine.protocol.ids import ThreadId
+from engine.protocol.ids import ThreadId, new_thread_id
 from engine.thread_store.appender import Appender
 from engine.thread_store.files import FileStatus, RealFiles
 from engine.thread_store.finding import at_its_place
@@ -19,6 +19,7 @@ from engine.thread_store.interface import ForkThread, GitPatch, Interrupted, Lis
 from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.places import archived_place, places_of
 from engine.thread_store.rollout_writer import RolloutWriter
+from engine.thread_store.threads import Threads
 from tests.thread_store.stories import create, meta, said, telling, texts
 
 MOVES = 150
@@ -138,6 +139,16 @@ async def test_it_is_taken_up_or_said_to_be_archived(store: LocalThreadStore, ac
     await act()
     assert store.live_threads() == ()
     assert store.locks.holder(path) is None
+
+
+async def test_all_of_it_can_be_read_wherever_it_is(store: LocalThreadStore) -> None:
+    thread, path = await stored(store)
+    threads = Threads._of(store)
+    with moved_to_and_fro(store.home, path) as going_on:
+        while going_on():
+            assert (await threads.history(thread)).thread_id == thread
+    with pytest.raises(ThreadNotFound):
+        await threads.history(new_thread_id())
 
 
 class MovesAsItIsLookedFor(RealFiles):
