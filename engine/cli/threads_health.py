@@ -15,6 +15,8 @@ from engine.cli.threads_choosing import Chosen
 from engine.errors import EngineError
 from engine.protocol.wire import JsonObject
 from engine.thread_store.locks import RolloutLocks
+from engine.thread_store.names import NAMES_FILE
+from engine.thread_store.names_repairing import NamesRepair, repair_names
 from engine.thread_store.repairing import FileRepair, drop_index, drop_stale_locks, repair_file
 from engine.thread_store.verifying import FileReport, HomeReport, IndexReport, verify_file, verify_home
 
@@ -38,6 +40,8 @@ def repair_threads(home: Path, chosen: Sequence[Chosen], *, as_json: bool) -> in
     paths = [each.path for each in chosen]
     dropped_index = False
     locks_dropped = 0
+    names: NamesRepair | None = None
+    refused: list[tuple[str, str]] = []
     if everything:
         report = _examine(home, ())
         paths = [file.path for file in report.files if not file.clean]
@@ -45,8 +49,11 @@ def repair_threads(home: Path, chosen: Sequence[Chosen], *, as_json: bool) -> in
             drop_index(home)
             dropped_index = True
         locks_dropped = drop_stale_locks(home)
+        try:
+            names = repair_names(home)
+        except EngineError as exc:
+            refused.append((str(home / NAMES_FILE), str(exc)))
     done: list[FileRepair] = []
-    refused: list[tuple[str, str]] = []
     locks = RolloutLocks(home)
     for path in paths:
         with progress_bar("repairing", sys.stderr) as bar:
@@ -65,6 +72,7 @@ def repair_threads(home: Path, chosen: Sequence[Chosen], *, as_json: bool) -> in
                 {
                     "repaired": [attrs.asdict(each) for each in done],
                     "refused": [{"path": path, "reason": reason} for path, reason in refused],
+                    "names": None if names is None else attrs.asdict(names),
                     "index_removed": dropped_index,
                     "locks_removed": locks_dropped,
                 },
@@ -74,11 +82,13 @@ def repair_threads(home: Path, chosen: Sequence[Chosen], *, as_json: bool) -> in
     else:
         for each in done:
             print(plain(repair_line(each)))
+        if names is not None:
+            print(plain(names_line(names)))
         if dropped_index:
             print("the index said something wrong and was removed; it is built anew when it is used")
         if locks_dropped:
             print(f"{_count(locks_dropped, 'lock')} of writers that were killed removed")
-        if everything and not (done or refused or dropped_index or locks_dropped):
+        if everything and not (done or refused or names or dropped_index or locks_dropped):
             print("nothing is damaged")
     for path, reason in refused:
         print(plain(f"error: {path} is not repaired: {reason}"), file=sys.stderr)
@@ -99,6 +109,7 @@ def report_lines(report: HomeReport, *, whole: bool) -> Iterator[str]:
             yield plain(f"note: {file.path}: {text}")
         if file.holder is not None:
             yield plain(f"note: {file.path} is being written by {file.holder}")
+    yield from map(plain, report.names)
     for text in report.index.problems:
         yield plain(f"{report.index.path}: {text}")
     for text in report.notes:
@@ -111,7 +122,8 @@ def report_lines(report: HomeReport, *, whole: bool) -> Iterator[str]:
     size = sum(file.size for file in report.files)
     looked = f"{_count(len(report.files), 'thread')}, {_bytes(size)}"
     if not damaged:
-        verdict = "nothing is wrong" if report.clean else "the index is wrong"
+        wrong = [what for what, found in (("the index", report.index.problems), ("a name", report.names)) if found]
+        verdict = f"{' and '.join(wrong)} is wrong" if wrong else "nothing is wrong"
     else:
         verdict = f"{damaged} damaged, {_count(lines, 'line')} lost"
     yield f"{looked}: {verdict}"
@@ -143,6 +155,16 @@ def repair_line(done: FileRepair) -> str:
         parts.append(f"{_count(done.lost, 'line')} can't be read")
     if done.made_meta:
         parts.append("a new first line was made")
+    return f"{done.path}: {', '.join(parts)}; as it was: {done.aside}"
+
+
+def names_line(done: NamesRepair) -> str:
+    """What was done to the names, in one line."""
+    parts = [f"{_count(done.lines, 'line')} kept"]
+    if done.recovered:
+        parts.append(f"{done.recovered} of them recovered from damaged ones")
+    if done.lost:
+        parts.append(f"{_count(done.lost, 'line')} can't be read")
     return f"{done.path}: {', '.join(parts)}; as it was: {done.aside}"
 
 
@@ -179,6 +201,7 @@ def _report_json(report: HomeReport) -> JsonObject:
             for file in report.files
         ],
         "index": attrs.asdict(report.index),
+        "names": list(report.names),
         "stale_locks": list(report.stale_locks),
         "notes": list(report.notes),
     }

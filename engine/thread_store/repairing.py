@@ -29,11 +29,11 @@ from engine.rollout.scan import BLANK, Scan
 from engine.thread_store.index import INDEX_FILE
 from engine.thread_store.locks import LOCK_SUFFIX, LOCKS_DIRECTORY, RolloutLocks
 from engine.thread_store.rollout_bytes import RolloutBytes
+from engine.thread_store.setting_aside import set_aside, sync_folder
 from engine.thread_store.verifying import FileReport, stale_locks, verify_file
 
-__all__ = ["ASIDE_SUFFIX", "FileRepair", "InUse", "drop_index", "drop_stale_locks", "recovered", "repair_file"]
+__all__ = ["FileRepair", "InUse", "drop_index", "drop_stale_locks", "recovered", "repair_file"]
 
-ASIDE_SUFFIX: Final = ".damaged-"
 OLD_PROOF: Final = 60.0  # seconds; a younger proof may belong to a process that is just about to lock it
 
 _START: Final = re.compile(r'\{\s*"timestamp"\s*:')
@@ -113,12 +113,12 @@ def _write_anew(path: str, report: FileReport, progress: Callable[[int], None]) 
         found = os.stat(path)
         if (found.st_dev, found.st_ino) != source.identity or found.st_size != source.size:
             raise ConflictError(f"{path} has changed while it was being repaired; end what writes it, then try again")
-        aside = _set_aside(path)
+        aside = set_aside(path)
         if whole:
             os.rename(whole, path)
         else:
             os.unlink(path)
-        _sync_folder(path)
+        sync_folder(path)
     finally:
         for left in (body, whole):
             if left and os.path.exists(left):
@@ -205,33 +205,6 @@ def _meta(name: RolloutName | None, written: _Body) -> bytes | None:
         source="unknown",
     )
     return encode_rollout_line(meta, timestamp)
-
-
-def _set_aside(path: str) -> str:
-    """Gives the file a second name that no reader takes for a rollout."""
-    stamp = f"{path}{ASIDE_SUFFIX}{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-    for number in range(1000):
-        aside = stamp if not number else f"{stamp}-{number}"
-        try:
-            os.link(path, aside)
-        except FileExistsError:
-            continue
-        except OSError:  # a file system without links
-            with open(path, "rb") as old, open(aside, "xb") as new:
-                shutil.copyfileobj(old, new, 1 << 20)
-                new.flush()
-                os.fsync(new.fileno())
-            shutil.copystat(path, aside)
-        return aside
-    raise StoreError(f"there are a thousand damaged copies of {path} already; remove some")
-
-
-def _sync_folder(path: str) -> None:
-    handle = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def writers_of(path: str) -> tuple[str, ...]:

@@ -14,19 +14,18 @@ from urllib.parse import quote
 
 import attrs
 
-from engine.errors import ProtocolError, StoreError
+from engine.errors import StoreError
 from engine.protocol.codec import json_bytes, json_value
 from engine.protocol.ids import ThreadId
 from engine.records import frozen
 from engine.rollout.names import parse_rollout_name
-from engine.rollout.scan import BLANK, Scan
 from engine.rollout.verification import RolloutReport, verify
 from engine.thread_store.finding import rollouts, stored_thread
 from engine.thread_store.index import INDEX_FILE
 from engine.thread_store.index_files import folders_of, state_of
 from engine.thread_store.index_rows import VERSION, IndexedThread, known_files, read_thread
 from engine.thread_store.locks import LOCK_SUFFIX, LockHolder, RolloutLocks
-from engine.thread_store.names import NAMES_FILE
+from engine.thread_store.names_repairing import damaged_names
 from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.rollout_file import TORN_SUFFIX
 from engine.thread_store.summaries import TAIL_LIMIT
@@ -92,18 +91,22 @@ class IndexReport:
 
 @frozen(kw_only=True)
 class HomeReport:
-    """What a home is like. `stale_locks` are those of writers that were killed; whoever comes next takes them over."""
+    """What a home is like: its rollouts, its index, and `names`, what is wrong with the list of names.
+
+    `stale_locks` are those of writers that were killed; whoever comes next takes them over.
+    """
 
     home: str
     files: tuple[FileReport, ...]
     index: IndexReport
+    names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     stale_locks: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.index.problems and all(file.clean for file in self.files)
+        return not self.index.problems and not self.names and all(file.clean for file in self.files)
 
 
 def verify_home(home: Path, *, progress: Progress = lambda path, done, total: None, index: bool = True) -> HomeReport:
@@ -126,7 +129,8 @@ def verify_home(home: Path, *, progress: Progress = lambda path, done, total: No
         home=str(home),
         files=tuple(files),
         index=verify_index(home) if index else IndexReport(path=f"{home}/{INDEX_FILE}"),
-        notes=(*_doubles(files), *_names(home)),
+        names=tuple(damaged_names(home)),
+        notes=tuple(_doubles(files)),
         stale_locks=stale_locks(home, locks),
     )
 
@@ -262,22 +266,3 @@ def _doubles(files: list[FileReport]) -> Iterator[str]:
         other = seen.setdefault(file.thread_id, file.path)
         if other != file.path:
             yield f"thread {file.thread_id} has two files; {other} counts, {file.path} does not"
-
-
-def _names(home: Path) -> Iterator[str]:
-    path = home / NAMES_FILE
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return
-    number = 0
-    for start, end, kind in Scan(data).forward():
-        number += 1
-        if kind == BLANK:
-            continue
-        try:
-            whole = isinstance(json_value(data[start:end]), dict)
-        except ProtocolError:
-            whole = False
-        if not whole:
-            yield f"line {number} of {path} can't be read; readers skip it"
