@@ -5,6 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.sweeps.places import Stored, stored_threads
+from tests.sweeps.sweeping import CHECKED, summary
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the sweeps of this run have tried."""
+    if CHECKED:
+        terminalreporter.write_line(summary(CHECKED))
 
 
 @pytest.fixture(scope="package")

@@ -106,11 +106,13 @@ class Kind:
     start: Callable[[engine.Engine, Stored], Awaitable[engine.Session]]
     graph: tuple[Step, ...] = spread(GRAPH)
     writes: bool = False
-    config: Mapping[str, str] = attrs.field(factory=dict)
+    config: Mapping[str, object] = attrs.field(factory=dict)
 
     def open(self, home: Path) -> AbstractAsyncContextManager[engine.Engine]:
         """An engine for it."""
-        config = {key: value.format(home=home) for key, value in self.config.items()}
+        config = {
+            key: value.format(home=home) if isinstance(value, str) else value for key, value in self.config.items()
+        }
         return opened_on(home, config=config)
 
     async def __call__(self, opened: engine.Engine, stored: Stored) -> engine.Session:

@@ -19,7 +19,7 @@ import trio
 
 from tests.sweeps.points import Point, Points, scheduled
 
-__all__ = ["FULL", "SEEDS", "Case", "Places", "Result", "sizes", "sweep"]
+__all__ = ["CHECKED", "FULL", "SEEDS", "Case", "Places", "Result", "sizes", "summary", "sweep"]
 
 SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
 FULL = 1 << 30
@@ -69,10 +69,26 @@ class Result:
     def check(self) -> None:
         """Fails where a point had a problem, or too many were not reached."""
         print(self)
+        CHECKED.append(self)
         if self.problems:
             pytest.fail(f"{self}\n\n" + "\n\n".join(self.problems[:5]), pytrace=False)
         if len(self.unreached) > max(1, UNREACHED * self.chosen):
             pytest.fail(f"{self}\n" + "\n".join(map(str, self.unreached)), pytrace=False)
+
+
+CHECKED: list[Result] = []  # of this process, for the summary
+
+
+def summary(results: Sequence[Result]) -> str:
+    """Several sweeps in a line."""
+    points, chosen, runs = (sum(getattr(each, name) for each in results) for name in ("points", "chosen", "runs"))
+    unreached = sum(len(each.unreached) for each in results)
+    problems = sum(len(each.problems) for each in results)
+    seconds = sum(each.seconds for each in results)
+    return (
+        f"{len(results)} sweeps: {chosen} of {points} points tried in {runs} runs, {seconds:.0f} s; "
+        f"{unreached} not reached, {problems} problems"
+    )
 
 
 def sizes(sample: int) -> pytest.MarkDecorator:

@@ -312,7 +312,7 @@ def _profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
 
 
-@sizes(20)
+@sizes(10)
 @pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("how", CASES)
 def test_what_a_start_left_in_the_background_ends(
@@ -321,7 +321,7 @@ def test_what_a_start_left_in_the_background_ends(
     sweep(case_of(CASES[how], BACKGROUNDS[background], stored), tmp_path, size).check()
 
 
-@sizes(20)
+@sizes(10)
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_ctrl_c_ends_it_too(background: str, size: int, stored: Stored, tmp_path: Path) -> None:
     sweep(interrupted(BACKGROUNDS[background], stored), tmp_path, size).check()

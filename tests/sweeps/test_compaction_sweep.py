@@ -124,7 +124,7 @@ async def both(session: engine.Session) -> None:
     await session.compact()
 
 
-@sizes(25)
+@sizes(15)
 @pytest.mark.parametrize("how", ["interrupted", "cancelled"])
 def test_whatever_stops_a_compaction(how: str, size: int, tmp_path: Path) -> None:
     sweep(swept(how), tmp_path, size).check()

@@ -98,6 +98,16 @@ def checkpoint_after_start(definition: ast.AsyncFunctionDef) -> None:
             node.body.insert(-1, ast.parse("await trio.lowlevel.checkpoint()").body[0])
 
 
+def nothing_is_undone(definition: ast.AsyncFunctionDef) -> None:
+    """What steps have noted for a start that fails is forgotten."""
+
+    class Drop(ast.NodeTransformer):
+        def visit_For(self, node: ast.For) -> ast.AST:
+            return ast.Pass() if _calls(node.iter, "undo") else node
+
+    Drop().visit(definition)
+
+
 def mistake(change: Change, kind: str, monkeypatch: pytest.MonkeyPatch) -> Kind:
     """Makes a mistake, and says where it shows."""
     if change is checkpoint_after_start:
@@ -117,6 +127,7 @@ def mistake(change: Change, kind: str, monkeypatch: pytest.MonkeyPatch) -> Kind:
         (guard_after_startup, "resumed"),
         (guard_after_startup, "writing"),
         (checkpoint_after_start, "swift"),
+        (nothing_is_undone, "locked"),
     ],
 )
 def test_a_mistake_in_the_start(

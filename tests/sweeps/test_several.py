@@ -72,7 +72,7 @@ def beside_another(kind: Kind, stored: Stored, *, same_home: bool) -> Case:
     return case
 
 
-@sizes(12)
+@sizes(8)
 @pytest.mark.parametrize("same_home", [False, True], ids=["two homes", "one home"])
 @pytest.mark.parametrize("name", SWIFT)
 def test_the_other_engine_goes_on(name: str, same_home: bool, size: int, stored: Stored, tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def turns(path: Path) -> None:
         check_rollout(lines, turn)
 
 
-@sizes(15)
+@sizes(10)
 @pytest.mark.parametrize("how", ["interrupted", "closed", "ctrl-c"])
 def test_the_session_around_it_is_stopped(how: str, size: int, tmp_path: Path) -> None:
     sweep(nested(how), tmp_path, size).check()

@@ -124,7 +124,7 @@ CASES = {
 }
 
 
-@sizes(25)
+@sizes(15)
 @pytest.mark.parametrize("how", CASES)
 def test_whatever_happens_to_a_command(how: str, size: int, tmp_path: Path) -> None:
     sweep(CASES[how], tmp_path, size).check()

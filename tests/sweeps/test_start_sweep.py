@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -15,6 +16,7 @@ from tests.sweeps.places import KINDS, PATIENCE_S, Kind, Stored
 from tests.sweeps.points import interrupt
 from tests.sweeps.sweeping import SEEDS, Case, Places, sizes, sweep
 
+BY_NAME = {kind.name: kind for kind in KINDS}
 kinds = pytest.mark.parametrize("kind", KINDS, ids=str)
 
 
@@ -157,7 +159,7 @@ async def go_on(kind: Kind, home: Path, stored: Stored) -> None:
             assert (await session.run("go on")).final_message == "fine"
 
 
-@sizes(30)
+@sizes(10)
 @kinds
 def test_the_caller_is_cancelled(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
     sweep(cancelled(kind, stored), tmp_path, size).check()
@@ -171,19 +173,37 @@ def test_the_caller_is_cancelled_in_an_engine_that_was_used(
     sweep(cancelled(kind, stored, warm=True), tmp_path, size).check()
 
 
-@sizes(30)
+@sizes(10)
 @kinds
 def test_the_user_presses_ctrl_c(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
     sweep(interrupted(kind, stored), tmp_path, size).check()
 
 
-@sizes(30)
+@sizes(10)
 @kinds
 def test_the_engine_is_closed(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
     sweep(closed(kind, stored), tmp_path, size).check()
 
 
-@sizes(40)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in ("resumed", "writing")], ids=str)
+@sizes(20)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.name in ("resumed", "writing", "locked", "everything forked")], ids=str
+)
 def test_ctrl_c_comes_between_two_lines(kind: Kind, size: int, stored: Stored, tmp_path: Path) -> None:
     sweep(interrupted(kind, stored), tmp_path, size, make=Lines, seeds=SEEDS[:2]).check()
+
+
+@sizes(10)
+@pytest.mark.parametrize("how", ["cancelled", "interrupted", "closed"])
+def test_a_start_that_is_told_by_telemetry(
+    how: str, size: int, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spans of a start that was cut off are told, too, and its exporters end with their engine."""
+    pytest.importorskip("opentelemetry.sdk", reason="the extra `otel` is not installed")
+    from engine.telemetry import exporters
+    from tests.telemetry.conftest import OTEL, Kept
+
+    monkeypatch.setattr(exporters, "exporters_of", lambda settings: Kept().exporters(settings))
+    kind = attrs.evolve(BY_NAME["everything"], name="told", config={"otel": OTEL})
+    case = {"cancelled": cancelled, "interrupted": interrupted, "closed": closed}[how](kind, stored)
+    sweep(case, tmp_path, size).check()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -184,8 +184,23 @@ def exit_cancelled(points: Places, folder: Path) -> str:
     return outcome
 
 
+def close_interrupted(points: Places, folder: Path) -> str:
+    """Ctrl-C while `Session.aclose()` runs."""
+
+    async def close(busy: Busy) -> None:
+        await busy.in_turn.aclose()
+        await trio.lowlevel.checkpoint()
+
+    return interrupted(points, folder, close)
+
+
 def exit_interrupted(points: Places, folder: Path) -> str:
     """Ctrl-C while `open_engine` is left."""
+    return interrupted(points, folder, None)
+
+
+def interrupted(points: Places, folder: Path, close: Callable[[Busy], Awaitable[None]] | None) -> str:
+    """Ctrl-C while `close` runs, in the engine, or without it while that is left."""
 
     async def main(busy: Busy, home: Path) -> None:
         with trio.fail_after(PATIENCE_S):
@@ -194,6 +209,9 @@ def exit_interrupted(points: Places, folder: Path) -> str:
                     await busy.start(opened, callers)
                     callers.cancel_scope.cancel()
                 points.arm(interrupt)
+                if close is not None:
+                    await close(busy)
+                    points.disarm()
             await trio.lowlevel.checkpoint()
 
     async def go_on(busy: Busy, home: Path) -> None:
@@ -230,10 +248,11 @@ CASES: dict[str, Case] = {
     "aclose cancelled": close_cancelled,
     "exit cancelled": exit_cancelled,
     "ctrl-c at exit": exit_interrupted,
+    "ctrl-c at aclose": close_interrupted,
 }
 
 
-@sizes(20)
+@sizes(12)
 @pytest.mark.parametrize("how", CASES)
 def test_whatever_cuts_the_end_short(how: str, size: int, tmp_path: Path) -> None:
     sweep(CASES[how], tmp_path, size).check()

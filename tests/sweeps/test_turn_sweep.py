@@ -322,7 +322,7 @@ CASES = {
 }
 
 
-@sizes(25)
+@sizes(12)
 @pytest.mark.parametrize("stubborn", [False, True], ids=["quick", "stubborn"])
 @pytest.mark.parametrize("how", CASES)
 def test_whatever_ends_the_turn(how: str, stubborn: bool, size: int, tmp_path: Path) -> None:
@@ -335,6 +335,6 @@ def test_whatever_ends_the_turn_of_a_model_in_the_network(how: str, size: int, t
     sweep(CASES[how](network=True), tmp_path, size).check()
 
 
-@sizes(25)
+@sizes(12)
 def test_ctrl_c_comes_between_two_lines_of_a_turn(size: int, tmp_path: Path) -> None:
     sweep(ctrl_c(), tmp_path, size, make=Lines, seeds=SEEDS[:3]).check()
