@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 
 from engine.cli.parsing import Parser, formatter
@@ -34,8 +35,13 @@ LOGIN_HELP = """Keep a login for OpenAI's servers in your home folder, or say wh
   engine login status            say who you are; exit code 1 without a login
   engine logout                  remove the login
 
-`cli_auth_credentials_store` says whether it is kept in auth.json or in the system's keyring.
+`cli_auth_credentials_store` says whether it is kept in auth.json or in the system's keyring. ChatGPT logins are used
+and renewed, but not made here: log in with the other program on the same home.
 """
+NO_BROWSER = (
+    "a login in the browser or by a device code is not supported: store a key (`--with-api-key`), or log in to ChatGPT "
+    "with the other program on the same home, whose login is used and renewed here"
+)
 
 
 def parse_login(words: list[str]) -> LoginArguments:
@@ -51,12 +57,15 @@ def parse_login(words: list[str]) -> LoginArguments:
     if not leaves:
         parser.add_argument("action", nargs="?", choices=("status",), help="say who you are")
         parser.add_argument("--with-api-key", action="store_true", help="read an API key from stdin and store it")
+        parser.add_argument("--device-auth", action="store_true", help=argparse.SUPPRESS)
     _overrides(parser)
     made = parser.parse_args(words[1:])
     if leaves:
         return LoginArguments("logout", tuple(made.overrides))
-    if made.with_api_key == (made.action is not None):
-        parser.error("say either `--with-api-key` or `status`; a login in the browser is not supported yet")
+    if made.device_auth or not (made.with_api_key or made.action):
+        parser.error(NO_BROWSER)
+    if made.with_api_key and made.action:
+        parser.error("say either `--with-api-key` or `status`")
     return LoginArguments("status" if made.action else "key", tuple(made.overrides))
 
 

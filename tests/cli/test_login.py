@@ -57,6 +57,16 @@ def test_a_forbidden_login_is_told(home: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.startswith("error: `forced_login_method` asks for a ChatGPT login")
 
 
+@pytest.mark.parametrize("words", [["login"], ["login", "--device-auth"]])
+def test_a_login_that_needs_a_browser_says_what_there_is_instead(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "a login in the browser or by a device code is not supported: store a key (`--with-api-key`)" in said
+    assert "whose login is used and renewed here" in said
+
+
 @pytest.mark.parametrize("words", [["login"], ["login", "--with-api-key", "status"], ["login", "x"], ["logout", "x"]])
 def test_words_that_make_no_sense(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
