@@ -134,7 +134,7 @@ class ResponsesClient:
                 headers["content-encoding"] = "zstd"
             content = packed if "content-encoding" in headers and packed is not None else body
             return await with_retries(
-                lambda: telling_request("/responses", lambda: self._send(http, url, headers, content)),
+                lambda: telling_request("/responses", lambda note: self._send(http, url, headers, content, note)),
                 self._provider.request_max_retries,
                 self._backoff,
             )
@@ -237,7 +237,12 @@ class ResponsesClient:
             return ""
 
     async def _send(
-        self, http: httpx2.AsyncClient, url: str, headers: Mapping[str, str], body: bytes
+        self,
+        http: httpx2.AsyncClient,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        note_status: Callable[[int], None],
     ) -> httpx2.Response:
         """One try. Returns a streaming 2xx response; raises `HttpRetry` or `ModelError`."""
         import httpx2
@@ -256,6 +261,7 @@ class ResponsesClient:
             raise HttpRetry(Disconnected(f"error sending request for url ({shown}): {reason(exc)}")) from exc
         if response is None:
             raise IdleTimeout()
+        note_status(response.status_code)
         if 200 <= response.status_code < 300:
             return response
         headers = first_values(response.headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import msgspec
@@ -53,7 +54,7 @@ async def request_compaction(client: ResponsesClient, request: ModelRequest, bac
         http = await client.http(url)
         idle = client.provider.stream_idle_timeout_ms / 1000
         return await with_retries(
-            lambda: telling_request("/responses/compact", lambda: _post(http, url, headers, content, idle)),
+            lambda: telling_request("/responses/compact", lambda note: _post(http, url, headers, content, idle, note)),
             client.provider.request_max_retries,
             backoff,
         )
@@ -62,7 +63,12 @@ async def request_compaction(client: ResponsesClient, request: ModelRequest, bac
 
 
 async def _post(
-    http: httpx2.AsyncClient, url: str, headers: dict[str, str], content: bytes, idle: float
+    http: httpx2.AsyncClient,
+    url: str,
+    headers: dict[str, str],
+    content: bytes,
+    idle: float,
+    note_status: Callable[[int], None],
 ) -> list[object]:
     import httpx2
 
@@ -74,6 +80,7 @@ async def _post(
             response = await http.send(request, stream=True)
         if response is None:
             raise HttpRetry(IdleTimeout())
+        note_status(response.status_code)
         good = 200 <= response.status_code < 300
         body = await read_text(response, MAX_BODY if good else MAX_ERROR_BODY, idle)
     except httpx2.InvalidURL as exc:

@@ -42,26 +42,33 @@ _USAGE: Final = {
 }
 
 
-async def telling_request(endpoint: str, send: Callable[[], Awaitable[T]]) -> T:
-    """One try of an HTTP request; raises as `send`."""
+async def telling_request(endpoint: str, send: Callable[[Callable[[int], None]], Awaitable[T]]) -> T:
+    """One try of an HTTP request; raises as `send`, which is given what it is to call with the status of an answer."""
     telemetry = current()
     if not telemetry.enabled:
-        return await send()
+        return await send(_ignore)
     began = time.perf_counter()
+    statuses: list[int] = []
     outcome: dict[str, str | int] = {"success": "false", "error.type": "Cancelled"}
     try:
-        answer = await send()
-        outcome = {"success": "true", "http.response.status_code": 200}
+        answer = await send(statuses.append)
+        outcome = {"success": "true"}
         return answer
     except Exception as exc:
         outcome = _failure(exc)
         raise
     finally:
         took = _since(began)
-        tags = {"success": outcome["success"], "status": str(outcome.get("http.response.status_code", "none"))}
+        if statuses:
+            outcome["http.response.status_code"] = statuses[-1]
+        tags = {"success": outcome["success"], "status": str(statuses[-1]) if statuses else "none"}
         telemetry.count("codex.api_request", tags=tags)
         telemetry.measure("codex.api_request.duration_ms", took, tags)
         telemetry.event("codex.api_request", {**outcome, "endpoint": endpoint, "duration_ms": took})
+
+
+def _ignore(status: int) -> None:
+    pass
 
 
 async def telling_connect(endpoint: str, connect: Callable[[], Awaitable[T]]) -> T:

@@ -16,6 +16,8 @@ from engine.execution.shell_snapshot import ShellSnapshots
 from engine.execution.shells import Shell, ShellKind
 from engine.execution.snapshot_folder import SnapshotFolder
 from engine.execution.supervisor import Supervisor, open_supervisor
+from engine.telemetry.handle import carrying
+from tests.telemetry.recording import Recording
 
 from .processes import environment
 
@@ -169,6 +171,26 @@ async def test_a_profile_that_can_not_be_kept_is_tried_once(lab: Lab, profile: s
         await lab.snapshots.settled()
     assert lab.wrapped("x") == [BASH.path, "-lc", "x"]
     assert (lab.started, lab.files()) == (1, [])
+
+
+async def test_a_snapshot_is_counted(lab: Lab) -> None:
+    recording = Recording()
+    with carrying(recording):
+        await lab.ready()
+    assert recording.counts("codex.shell_snapshot") == [{"success": "true"}]
+    assert recording.measures("codex.shell_snapshot.duration_ms") == [{"success": "true"}]
+
+
+@pytest.mark.parametrize(("profile", "reason"), [("exit 3", "write_failed"), ("export UID", "validation_failed")])
+async def test_why_there_is_none_is_counted(lab: Lab, profile: str, reason: str) -> None:
+    (lab.home / ".profile").write_text(profile + "\n")
+    recording = Recording()
+    with carrying(recording):
+        lab.wrapped(":")
+        with trio.fail_after(20):
+            await lab.snapshots.settled()
+    (tags,) = recording.counts("codex.shell_snapshot")
+    assert tags == {"success": "false", "failure_reason": reason}
 
 
 async def test_a_home_that_can_not_be_written_is_no_fault(lab: Lab) -> None:

@@ -29,6 +29,7 @@ from engine.thread_store.index_rows import prepare
 from engine.thread_store.interface import ListThreads, SpawnEdge, StoredThread, ThreadPage
 from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.names import append_name
+from tests.telemetry.recording import Recording
 from tests.thread_store.stories import create, meta, open_descriptors, said, telling
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,19 @@ async def index(tmp_path: Path) -> AsyncIterator[ThreadIndex]:
     yield made
     await made.aclose()
     assert our_threads() == []
+
+
+async def test_a_sweep_is_told(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path, number)
+    recording = Recording()
+    index = ThreadIndex(tmp_path, recording)
+    with trio.fail_after(30):
+        await index.sweep()
+    await index.aclose()
+    assert recording.counts("codex.db.backfill") == 3 * [{"status": "upserted"}]
+    assert recording.measures("codex.db.backfill.duration_ms") == [{"status": "success"}]
+    assert not recording.counts("codex.db.error")
 
 
 async def test_the_first_page_comes_from_files_and_sets_off_a_sweep(tmp_path: Path) -> None:
