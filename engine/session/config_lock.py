@@ -14,6 +14,7 @@ from engine import __version__
 from engine.config.lock import ConfigLock, check_replay, lock_text, without_controls
 from engine.config.merge import Table, merge
 from engine.errors import ConfigError
+from engine.protocol.profiles import DangerFullAccess, ReadOnly, WorkspaceWrite
 from engine.protocol.settings import GranularApproval
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def effective_table(
         "developer_instructions": configuration.developer_instructions,
         "compact_prompt": config.compact_prompt,
         "web_search": config.web_search,
+        **_permission_keys(configuration),
     }
     for key, value in found.items():
         if value is None:
@@ -87,6 +89,32 @@ def effective_table(
         else:
             table[key] = value
     return table
+
+
+def _permission_keys(configuration: SessionConfiguration) -> dict[str, object]:
+    """What a file says to get these permissions, None for what it must not say. Raises `ConfigError` for those that no
+    file can ask for."""
+    active = configuration.permissions.snapshot.active
+    if active is not None:
+        return {"default_permissions": active.id, "sandbox_mode": None}
+    policy = configuration.sandbox_policy
+    keys: dict[str, object] = {"default_permissions": None, "sandbox_mode": policy.type}
+    match policy:
+        case WorkspaceWrite():
+            own = str(configuration.config.memory_root)  # is added to each
+            keys["sandbox_workspace_write"] = {
+                "writable_roots": [root for root in policy.writable_roots if root != own],
+                "network_access": policy.network_access,
+                "exclude_tmpdir_env_var": policy.exclude_tmpdir_env_var,
+                "exclude_slash_tmp": policy.exclude_slash_tmp,
+            }
+        case DangerFullAccess() | ReadOnly(network_access=False):
+            pass
+        case _:
+            raise ConfigError(
+                f"a config lock can't hold the permissions of this session: no configuration file can ask for {policy}"
+            )
+    return keys
 
 
 _GRANULAR = ("sandbox_approval", "rules", "mcp_elicitations", "skill_approval", "request_permissions")

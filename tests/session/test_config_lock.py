@@ -14,6 +14,7 @@ import engine
 from engine import __version__
 from engine.config.lock import lock_text
 from engine.models.scripts import reply
+from engine.protocol.profiles import ExternalSandbox
 from engine.session import config_lock
 from engine.session.startup import Start
 from tests.session.conftest import Lab
@@ -174,3 +175,61 @@ async def test_a_start_that_is_cancelled_while_it_writes_leaves_no_lock_file(
     assert scope.cancelled_caught
     assert len(written) == 1
     assert not folder.exists()
+
+
+PROFILE = """
+[permissions.dev.filesystem]
+":root" = "read"
+":workspace_roots" = {"." = "write", "secret" = "none"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "expected"),
+    [
+        ("", {}, {"default_permissions": ":read-only"}),
+        ("", {"sandbox": "danger-full-access"}, {"sandbox_mode": "danger-full-access"}),
+        ("sandbox_mode = 'workspace-write'", {"sandbox": "read-only"}, {"sandbox_mode": "read-only"}),
+        ("default_permissions = 'dev'" + PROFILE, {}, {"default_permissions": "dev"}),
+        ("sandbox_mode = 'read-only'" + PROFILE, {"permissions": "dev"}, {"default_permissions": "dev"}),
+        (
+            "[sandbox_workspace_write]\nwritable_roots = ['/data']\nnetwork_access = true",
+            {"sandbox": "workspace-write"},
+            {
+                "sandbox_mode": "workspace-write",
+                "sandbox_workspace_write": {
+                    "writable_roots": ["/data"],
+                    "network_access": True,
+                    "exclude_tmpdir_env_var": False,
+                    "exclude_slash_tmp": False,
+                },
+            },
+        ),
+    ],
+)
+async def test_a_session_is_held_to_the_permissions_of_its_lock(
+    lab: Lab, text: str, settings: dict[str, Any], expected: dict[str, object]
+) -> None:
+    (lab.home / "config.toml").write_text(text + "\n")
+    folder = lab.home.parent / "locks"
+    given = engine.SessionSettings(cwd=lab.cwd, **settings)
+    async with lab.open(config={f"{LOCK}.export_dir": str(folder)}) as host, host.session(given) as session:
+        before = session._core.configuration.permissions.profile
+    (lock,) = folder.iterdir()
+    config = tomllib.loads(lock.read_text())["config"]
+    keys = ("default_permissions", "sandbox_mode", *expected)
+    assert {key: config[key] for key in keys if key in config} == expected
+    (lab.home / "config.toml").write_text("sandbox_mode = 'danger-full-access'\n")
+    async with lab.open(config={f"{LOCK}.load_path": str(lock)}) as host:
+        async with host.session(engine.SessionSettings(cwd=lab.cwd)) as session:
+            assert session._core.configuration.permissions.profile == before
+        other = "read-only" if settings.get("sandbox") == "danger-full-access" else "danger-full-access"
+        with pytest.raises(engine.SessionStartError, match="config lock replay validation failed"):
+            await host.start_session(engine.SessionSettings(cwd=lab.cwd, sandbox=other))  # type: ignore[arg-type]
+
+
+async def test_permissions_that_no_file_can_ask_for(lab: Lab) -> None:
+    async with lab.open(config={f"{LOCK}.export_dir": str(lab.home / "locks")}) as host:
+        with pytest.raises(engine.SessionStartError, match="a config lock can't hold the permissions of this session"):
+            await host.start_session(engine.SessionSettings(cwd=lab.cwd, sandbox=ExternalSandbox()))
+    assert not (lab.home / "locks").exists()
