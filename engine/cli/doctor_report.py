@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from engine.accel import implementation
 from engine.cli.policies import ConfiguredPolicy
@@ -12,6 +13,8 @@ from engine.execution.sandbox.capability import Capability, Launcher
 from engine.execution.sandbox.plans import Enforcement
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
+from engine.telemetry.opening import TRACE_ROOT
+from engine.telemetry.settings import EXTRAS, Exporter
 
 __all__ = ["Configured", "Machine", "Report", "machine_lines", "report_json", "report_lines"]
 
@@ -64,19 +67,38 @@ def report_lines(report: Report) -> Iterator[str]:
         yield from (f"to get more: {line}" for line in report.machine.advice)
     if report.configured is not None:
         yield from _configured_lines(report.configured)
-    sent = [f"{kind} go to {endpoint}" for kind, endpoint in _exports(report)]
-    yield f"telemetry: {', '.join(sent) or 'none is sent'}; there are no analytics and no feedback"
+    sent = [f"{kind} go to {exporter.endpoint} ({_form(exporter)})" for kind, exporter in _exports(report)]
+    yield f"telemetry: {', '.join(sent) or 'none is sent'}"
+    yield from (
+        f"telemetry: {kind} need packages that are not installed: install `session-engine[{extra}]`"
+        for kind, exporter in _exports(report)
+        if (extra := _missing_extra(exporter)) is not None
+    )
+    yield "analytics: none, whatever `analytics` says; `statsig` means `none`; there is no feedback"
+    root = os.environ.get(TRACE_ROOT)
+    if root:
+        yield f"rollout traces: each session writes all that it says to a directory below {root} ({TRACE_ROOT})"
     if report.problem is not None:
         yield report.problem
 
 
-def _exports(report: Report) -> Iterator[tuple[str, str]]:
+def _exports(report: Report) -> Iterator[tuple[str, Exporter]]:
     """Which kinds of telemetry go where."""
-    if report.configured is not None:
-        otel = report.configured.policy.otel
-        for kind, exporter in (("logs", otel.logs), ("traces", otel.traces), ("metrics", otel.metrics)):
-            if exporter is not None:
-                yield kind, exporter.endpoint
+    return iter(()) if report.configured is None else report.configured.policy.otel.exporters()
+
+
+def _form(exporter: Exporter) -> str:
+    return "otlp-grpc" if exporter.protocol == "grpc" else f"otlp-http, {exporter.protocol}"
+
+
+def _missing_extra(exporter: Exporter) -> str | None:
+    """What has to be installed before the engine can send there."""
+    extra, package = EXTRAS[exporter.protocol]
+    try:
+        there = find_spec(package) is not None and find_spec("opentelemetry.sdk") is not None
+    except ModuleNotFoundError:  # not even what is above it
+        there = False
+    return None if there else extra
 
 
 def _implementation() -> str:
@@ -159,6 +181,17 @@ def report_json(report: Report) -> JsonObject:
         "machine": None if report.machine is None else _machine_json(report.machine),
         "configured": None if report.configured is None else _configured_json(report.configured),
         "telemetry": ", ".join(kind for kind, _ in _exports(report)) or "none",
+        "exporters": [
+            {
+                "kind": kind,
+                "endpoint": exporter.endpoint,
+                "protocol": exporter.protocol,
+                "missingExtra": _missing_extra(exporter),
+            }
+            for kind, exporter in _exports(report)
+        ],
+        "analytics": "none",
+        "rolloutTraces": os.environ.get(TRACE_ROOT) or None,
         "problem": report.problem,
         "canRun": report.can_run,
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from opentelemetry import trace
@@ -23,13 +23,14 @@ from opentelemetry.trace import TraceState
 
 from engine.errors import ConfigError
 from engine.telemetry.otel import OtelTelemetry, Outlets
+from engine.telemetry.settings import EXTRAS
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, SpanKind
     from opentelemetry.util.types import Attributes
 
-    from engine.telemetry.settings import Exporter, OtelSettings, OtlpProtocol
+    from engine.telemetry.settings import Exporter, OtelSettings
 
 __all__ = ["Exporters", "Sending", "exporters_of", "send_to"]
 
@@ -104,22 +105,15 @@ def _otlp(target: Exporter) -> _Otlp:
     for path in (target.ca_certificate, target.client_certificate, target.client_private_key):
         if path is not None and not os.access(path, os.R_OK):
             raise ConfigError(f"the certificate or key {path} of the OTLP exporter for {target.endpoint} can't be read")
-    module, extra = _MODULES[target.protocol]
+    extra, _ = EXTRAS[target.protocol]
     try:
-        found: _Otlp = importlib.import_module(f"engine.telemetry.{module}")
+        found: _Otlp = importlib.import_module(f"engine.telemetry.otlp_{target.protocol}")
     except ImportError as exc:
         raise ConfigError(
             f"the OTLP exporter for {target.endpoint} needs packages that are not installed ({exc.name}): install "
             f"`session-engine[{extra}]`, or use another protocol"
         ) from exc
     return found
-
-
-_MODULES: Final[Mapping[OtlpProtocol, tuple[str, str]]] = {
-    "binary": ("otlp_binary", "otel"),
-    "json": ("otlp_json", "otel-json"),
-    "grpc": ("otlp_grpc", "otel-grpc"),
-}
 
 
 def send_to(exporters: Exporters, settings: OtelSettings, version: str) -> Sending:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["NOTHING_EXPORTED", "Exporter", "OtelSettings", "OtlpProtocol"]
+__all__ = ["EXTRAS", "NOTHING_EXPORTED", "Exporter", "OtelSettings", "OtlpProtocol"]
 
 # OTLP over HTTP, as protobuf or as JSON, and over gRPC.
 OtlpProtocol = Literal["binary", "json", "grpc"]
+
+# What a protocol needs: an extra of ours, and the package that it brings.
+EXTRAS: Final[Mapping[OtlpProtocol, tuple[str, str]]] = {
+    "binary": ("otel", "opentelemetry.exporter.otlp.proto.http"),
+    "json": ("otel-json", "opentelemetry.exporter.otlp.json.http"),
+    "grpc": ("otel-grpc", "opentelemetry.exporter.otlp.proto.grpc"),
+}
 
 
 class Exporter(NamedTuple):
@@ -44,6 +52,12 @@ class OtelSettings(NamedTuple):
     def exports(self) -> bool:
         """Whether anything is sent at all."""
         return self.logs is not None or self.traces is not None or self.metrics is not None
+
+    def exporters(self) -> Iterator[tuple[str, Exporter]]:
+        """The kinds that are sent, with where they go."""
+        for kind, exporter in (("logs", self.logs), ("traces", self.traces), ("metrics", self.metrics)):
+            if exporter is not None:
+                yield kind, exporter
 
 
 NOTHING_EXPORTED = OtelSettings()

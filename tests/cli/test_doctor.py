@@ -124,7 +124,9 @@ def test_what_is_configured_and_has_no_effect(
         "`analytics.enabled = true`",
     } <= set(line.split(": ")[1].split(", "))
     assert "unknown keys of configuration: no_such_key" in lines
-    assert "telemetry: logs go to http://127.0.0.1:1; there are no analytics and no feedback" in lines
+    assert "telemetry: logs go to http://127.0.0.1:1 (otlp-http, binary)" in lines
+    assert "analytics: none, whatever `analytics` says; `statsig` means `none`; there is no feedback" in lines
+    assert not any(line.startswith("rollout traces") for line in lines)
     assert not any("notify" in line for line in lines if line.startswith("warning: ")), "said twice"
 
 
@@ -136,6 +138,9 @@ def test_the_report_for_programs(
     code = main(["doctor", "--json"])
     report = json.loads(capfd.readouterr().out)
     assert (report["canRun"], report["problem"], report["telemetry"]) == (code == 0, None, "logs")
+    (exporter,) = report["exporters"]
+    assert (exporter["kind"], exporter["endpoint"], exporter["protocol"]) == ("logs", "http://127.0.0.1:1", "binary")
+    assert (report["analytics"], report["rolloutTraces"]) == ("none", None)
     found = report["configured"]
     assert (found["cwd"], found["unknownKeys"]) == (str(workspace), ["no_such_key"])
     keys = {thing["key"]: (thing["more"], thing["announced"]) for thing in found["withoutEffect"]}
@@ -145,6 +150,21 @@ def test_the_report_for_programs(
     chosen = [launcher for launcher in report["machine"]["bubblewrap"] if launcher["chosen"]]
     assert all(launcher["problem"] is None and launcher["version"] for launcher in chosen)
     assert (found["enforcement"] == "bubblewrap") == (code == 0 and bool(chosen))
+
+
+def test_traces_that_are_written_and_packages_that_are_missing(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("CODEX_ROLLOUT_TRACE_ROOT", "/traces")
+    monkeypatch.setattr("engine.cli.doctor_report.find_spec", lambda name: None)
+    text = 'otel.trace_exporter = { otlp-grpc = { endpoint = "http://h" } }'
+    Path(os.environ["CODEX_HOME"], "config.toml").write_text(text)
+    main(["doctor"])
+    lines = capfd.readouterr().out.splitlines()
+    assert "telemetry: traces go to http://h (otlp-grpc)" in lines
+    assert any("traces need" in line and "`session-engine[otel-grpc]`" in line for line in lines)
+    assert any(line.startswith("rollout traces: ") and "/traces" in line for line in lines)
 
 
 def test_a_broken_configuration_for_programs(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
