@@ -18,7 +18,7 @@ from engine.config.overrides import parse_override
 from engine.config.requirements import NO_REQUIREMENTS
 from engine.config.sightings import Sightings
 from engine.config.sources import SYSTEM_FOLDER, Sources, read_layers
-from engine.config.writing import trust_edit, write_config
+from engine.config.writing import feature_edits, trust_edit, write_config
 from engine.errors import ConfigError, EngineError
 from engine.permissions.view import DiskView
 from engine.protocol.wire import JsonObject
@@ -61,6 +61,8 @@ class _Configured:
                 return self.features()
             case "requirements":
                 return self.requirements()
+            case "enable" | "disable":
+                return self.switch(key or "", self.arguments.action == "enable")
             case "set":
                 return self.write(ConfigEdit(key or "", parse_override(f"value={value}")[1]))
             case "unset":
@@ -191,6 +193,11 @@ class _Configured:
             hidden = written.overridden
             print(f"warning: {hidden.message}; in effect is {shown(hidden.effective)}", file=sys.stderr)
         return 0
+
+    def switch(self, feature: str, enabled: bool) -> int:
+        profile, user = self.arguments.profile, read_layers(self.sources(None), Sightings()).user
+        table = profile if user.profile is None else None  # an older profile, which is a table of the user's file
+        return self.write(*feature_edits(user, feature, enabled, profile=table))
 
     def trust(self, directory: str | None) -> int:
         place = os.path.realpath(os.path.join(self.cwd, directory or ""))

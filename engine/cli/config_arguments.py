@@ -10,7 +10,7 @@ from engine.cli.parsing import Parser, Usage, formatter
 
 __all__ = ["Action", "ConfigArguments", "parse_config"]
 
-Action = Literal["get", "set", "unset", "list", "trust", "check", "features", "requirements"]
+Action = Literal["get", "set", "unset", "list", "trust", "check", "features", "requirements", "enable", "disable"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ HELP = """Look at the configuration, and change your own file.
   engine config list             all values in effect here; --origins says where each comes from
   engine config check            whether everything can be read, and what has no effect
   engine config features         all features: how finished, on or off, and who says so
+  engine config enable FEATURE   switch a feature on in your own file; disable FEATURE switches it off
   engine config requirements     what an administrator requires
   engine config set KEY VALUE    write a value; VALUE is TOML, else plain text
   engine config unset KEY        take a key away
@@ -57,6 +58,8 @@ _OPERANDS = {
     "trust": ("[DIR]",),
     "check": (),
     "features": (),
+    "enable": ("FEATURE",),
+    "disable": ("FEATURE",),
     "requirements": (),
 }
 
@@ -65,7 +68,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="engine config",
         usage="engine config [OPTIONS] get KEY | set KEY VALUE | unset KEY | list | trust [DIR] | check | features | "
-        "requirements",
+        "enable FEATURE | disable FEATURE | requirements",
         description=HELP,
         epilog=EPILOG,
         formatter_class=formatter,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from engine.config.editing import ConfigEdit, edited_table, edited_text
-from engine.config.features import FEATURE_ALIASES
+from engine.config.features import FEATURE_ALIASES, FEATURES
 from engine.config.key_paths import KeyPathError, format_key_path
 from engine.config.kinds import Report
 from engine.config.layers import Layer, LayerStack
@@ -27,7 +27,15 @@ from engine.errors import ConfigError
 from engine.permissions.constrained import ConstraintError
 from engine.records import frozen
 
-__all__ = ["ConfigWriteError", "ConfigWritten", "Overridden", "WriteErrorCode", "trust_edit", "write_config"]
+__all__ = [
+    "ConfigWriteError",
+    "ConfigWritten",
+    "Overridden",
+    "WriteErrorCode",
+    "feature_edits",
+    "trust_edit",
+    "write_config",
+]
 
 WriteErrorCode = Literal[
     "configLayerReadonly",
@@ -117,6 +125,26 @@ def write_config(
         if text != before or not os.path.exists(path):
             _replace(path, text)
     return ConfigWritten(user.version, path, _overridden(layers, user, stack, edits))
+
+
+def feature_edits(user: Layer, name: str, enabled: bool, *, profile: str | None = None) -> tuple[ConfigEdit, ...]:
+    """Edits of the user layer that switch a feature, whatever name it goes by there (config.md 6).
+
+    One that is off by default is switched off by taking its key away, unless for a profile, which may have to overrule
+    the rest: `profile` names a table of `[profiles]`. Raises `ConfigError` for a feature that nobody knows.
+    """
+    key = FEATURE_ALIASES.get(name, name)
+    if key not in FEATURES:
+        raise ConfigError(f"there is no feature `{name}`")
+    above = ("features",) if profile is None else ("profiles", profile, "features")
+    table = _at(user.table, above)
+    there: Table = table if isinstance(table, dict) else {}
+    aliases = [alias for alias, meant in FEATURE_ALIASES.items() if meant == key and alias in there]
+    edits = [ConfigEdit(format_key_path((*above, alias)), None) for alias in aliases]
+    in_profile = profile is not None or user.profile is not None
+    place = (*above, key, "enabled") if isinstance(there.get(key), dict) else (*above, key)
+    value = None if not enabled and not FEATURES[key].default and not in_profile and len(place) == 2 else enabled
+    return (*edits, ConfigEdit(format_key_path(place), value))
 
 
 def trust_edit(directory: str, level: Literal["trusted", "untrusted"] = "trusted") -> ConfigEdit:

@@ -199,3 +199,18 @@ def test_requirements(terminal: Terminal) -> None:
     assert f"MCP server other is not used: requirements ({file})" in out.splitlines()
     assert "MCP server docs" not in out
     assert "unknown key of requirements: nonsense" in out.splitlines()
+
+
+def test_switching_features(terminal: Terminal) -> None:
+    (terminal.etc / "requirements.toml").write_text("[features]\nmemories = false\n")
+    assert terminal.config("enable", "goals") == (0, f"{terminal.file}\n", "")
+    assert terminal.config("disable", "codex_hooks")[0] == 0
+    assert tomllib.loads(terminal.file.read_text()) == {"features": {"goals": True, "hooks": False}}
+    assert terminal.config("disable", "goals")[0] == 0
+    assert tomllib.loads(terminal.file.read_text()) == {"features": {"hooks": False}}
+    assert terminal.config("enable", "nonsense")[2] == "error: there is no feature `nonsense`\n"
+    code, _, err = terminal.config("enable", "memories")
+    assert (code, "`features.memories=true` is not in the allowed set [memories=false]" in err) == (1, True)
+    terminal.file.write_text("[profiles.p]\nmodel = 'm'\n")
+    assert terminal.config("-p", "p", "disable", "goals")[0] == 0
+    assert tomllib.loads(terminal.file.read_text())["profiles"]["p"]["features"] == {"goals": False}

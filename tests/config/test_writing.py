@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 import engine.config.writing
 from engine.config.editing import ConfigEdit
+from engine.config.features import FEATURE_ALIASES
+from engine.config.loading import load_config
 from engine.config.sightings import Sightings
 from engine.config.sources import Sources, read_layers
-from engine.config.writing import ConfigWriteError, ConfigWritten, trust_edit, write_config
+from engine.config.writing import ConfigWriteError, ConfigWritten, feature_edits, trust_edit, write_config
 from engine.errors import ConfigError
 from engine.permissions.view import DiskView
 
@@ -202,3 +205,41 @@ def test_writers_at_the_same_time_lose_nothing(place: Place) -> None:
     for thread in threads:
         thread.join()
     assert place.file.read_text().count("trusted") == 8
+
+
+@pytest.mark.parametrize(
+    ("before", "feature", "enabled", "after"),
+    [
+        ("", "goals", True, {"features": {"goals": True}}),
+        ("[features]\ngoals = true\n", "goals", False, {"features": {}}),  # it is off without a word
+        ("", "shell_tool", False, {"features": {"shell_tool": False}}),
+        ("[features]\nmemory_tool = true\n", "memories", False, {"features": {}}),  # the older name would win
+        ("[features]\ncollab = false\n", "collab", True, {"features": {"multi_agent": True}}),
+        (
+            "[features.multi_agent_v2]\nenabled = true\nusage_hint_enabled = false\n",
+            "multi_agent_v2",
+            False,
+            {"features": {"multi_agent_v2": {"enabled": False, "usage_hint_enabled": False}}},
+        ),
+    ],
+)
+def test_switching_a_feature(place: Place, before: str, feature: str, enabled: bool, after: dict[str, object]) -> None:
+    place.file.write_text(before)
+    user = read_layers(place.sources(), Sightings()).user
+    write_config(place.sources(), feature_edits(user, feature, enabled))
+    assert tomllib.loads(place.file.read_text()) == after
+    config = load_config(place.home, cwd=place.home, env={"HOME": str(place.home)}, system_folder=place.etc)
+    assert config.features[FEATURE_ALIASES.get(feature, feature)] is enabled
+
+
+def test_switching_a_feature_for_a_profile_is_always_written(place: Place) -> None:
+    place.file.write_text("[profiles.old]\nmodel = 'm'\n[features]\ngoals = true\n")
+    user = read_layers(place.sources(profile="old"), Sightings()).user
+    write_config(place.sources(), feature_edits(user, "goals", False, profile="old"))
+    assert tomllib.loads(place.file.read_text())["profiles"]["old"] == {"model": "m", "features": {"goals": False}}
+    (place.home / "work.config.toml").write_text("model = 'w'\n")
+    user = read_layers(place.sources(profile="work"), Sightings()).user
+    write_config(place.sources(profile="work"), feature_edits(user, "goals", False))
+    assert tomllib.loads((place.home / "work.config.toml").read_text())["features"] == {"goals": False}
+    with pytest.raises(ConfigError, match="there is no feature `nonsense`"):
+        feature_edits(user, "nonsense", True)
