@@ -12,6 +12,8 @@ from engine.cli.config_arguments import ConfigArguments
 from engine.config.kinds import Table
 from engine.config.schema import ROOT
 from engine.config.unsupported import unsupported
+from tests.config.schema_keys import NAME, Leaf, schema_leaves
+from tests.config.test_every_key import USED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 KEYS = [
@@ -54,6 +56,17 @@ def test_what_has_no_effect_is_named() -> None:
         "sqlite_home",
     ):
         assert f"`{key}`" in named
+
+
+@pytest.mark.parametrize(
+    "leaf", [leaf for leaf in schema_leaves() if leaf.path[0] != "profiles"], ids=lambda leaf: leaf.dotted
+)
+def test_every_key_stands_on_the_page(leaf: Leaf) -> None:
+    """Those with an effect by their own name, others by the table they stand in."""
+    words = set(re.findall(r"[A-Za-z_][\w-]*", PAGE))
+    assert leaf.path[0] in words
+    if leaf.dotted in USED:
+        assert next(part for part in reversed(leaf.path) if part != NAME) in words
 
 
 def test_commands_are_commands() -> None:
