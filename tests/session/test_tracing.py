@@ -237,6 +237,19 @@ async def test_a_session_that_is_stopped_by_force_is_aborted(lab: Lab, root: Pat
     assert only(root).one("rollout_ended")["status"] == "aborted"
 
 
+async def test_a_session_that_crashes_has_failed(lab: Lab, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    async with lab.open(reply("fine")) as opened:
+        session = await opened.start_session(lab.settings())
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.session.turn.context_items", fail)
+            with pytest.raises(engine.SessionCrashed):
+                await session.run("go")
+    assert only(root).one("rollout_ended")["status"] == "failed"
+
+
 async def test_a_start_that_fails_leaves_no_bundle(lab: Lab, root: Path) -> None:
     async with lab.open() as opened:
         with pytest.raises(engine.SessionStartError):
