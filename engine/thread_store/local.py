@@ -3,54 +3,40 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, final
 
-import attrs
-
-from engine.errors import ConflictError, InvalidRequest, StoreError, ThreadNotFound
+from engine.errors import ConflictError, InvalidRequest
 from engine.protocol.ids import ThreadId, parse_thread_id
-from engine.protocol.rollout_items import RolloutItem
 from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import parse_rollout_name, rollout_path
-from engine.rollout.ordinals import next_ordinal
-from engine.rollout.policy import PersistenceMode
 from engine.telemetry.handle import NO_TELEMETRY, Telemetry
 from engine.thread_store.appender import Appender, Durability
-from engine.thread_store.changes import archived_thread, not_found
-from engine.thread_store.checkpoints import Checkpoints
-from engine.thread_store.facts import is_news
-from engine.thread_store.files import FileOperations, FileStatus
-from engine.thread_store.finding import at_its_place, find_anywhere, find_archived, find_rollout
-from engine.thread_store.forking import Fork
 from engine.thread_store.hop import Hop, in_thread
-from engine.thread_store.index import ThreadIndex
-from engine.thread_store.interface import (
-    CreateThread,
-    ForkThread,
-    ResumedThread,
-    ResumeThread,
-    StoredHistory,
-)
 from engine.thread_store.live_thread import LiveThread
 from engine.thread_store.local_threads import LocalThreads
 from engine.thread_store.locks import RolloutLock, RolloutLocks
 from engine.thread_store.places import places_of
-from engine.thread_store.reading import load_rollout
-from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.rollout_writer import RolloutWriter
-from engine.thread_store.stored_tail import RolloutFileTail, StoredTail
+
+if TYPE_CHECKING:
+    from engine.protocol.rollout_items import RolloutItem
+    from engine.rollout.policy import PersistenceMode
+    from engine.thread_store.checkpoints import Checkpoints
+    from engine.thread_store.files import FileOperations
+    from engine.thread_store.index import ThreadIndex
+    from engine.thread_store.interface import CreateThread, ForkThread, ResumedThread, ResumeThread, StoredHistory
+    from engine.thread_store.rollout_bytes import RolloutBytes
+    from engine.thread_store.stored_tail import StoredTail
 
 __all__ = ["LocalThreadStore", "open_local_store"]
 
 Thread = ThreadId | Path
-T = TypeVar("T")
 
 
 @final
@@ -58,7 +44,7 @@ class LocalThreadStore(LocalThreads):
     """A `ThreadStore` over `<home>/sessions`. Writes go through `appender`, reads through `hop`.
 
     Creating a thread touches no disk. Resuming one is a single hop: find, read, look whether it can be written.
-    With `index`, listings are quick; it is told of every write and never waited for.
+    With `index`, which makes one, listings are quick; it is told of every write and never waited for.
     """
 
     def __init__(
@@ -68,23 +54,28 @@ class LocalThreadStore(LocalThreads):
         *,
         hop: Hop = in_thread,
         local_time: Callable[[], time.struct_time] = time.localtime,
-        index: ThreadIndex | None = None,
+        index: Callable[[], ThreadIndex] | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.home = Path(home)
         self.locks = RolloutLocks(self.home)
-        self.index = index
+        self._open_index = index
+        self.opened_index = None
         self._appender = appender
         self._hop = hop
         self._local_time = local_time
-        self._checkpoints = index if checkpoints is None else checkpoints
+        self._own_checkpoints = checkpoints
         self._live: dict[ThreadId, LiveThread | None] = {}  # `None`: being resumed right now
 
     async def aclose(self, grace: float = 10.0) -> None:
         """Lets go of everything the store holds; call it after the appender has ended. Idempotent."""
         self.locks.close()
-        if self.index is not None:
-            await self.index.aclose(grace)
+        if self.opened_index is not None:
+            await self.opened_index.aclose(grace)
+
+    @property
+    def _checkpoints(self) -> Checkpoints | None:
+        return self.index if self._own_checkpoints is None else self._own_checkpoints
 
     def live_threads(self) -> tuple[ThreadId, ...]:
         """The threads that have a live writer; for tests and diagnosis."""
@@ -108,6 +99,8 @@ class LocalThreadStore(LocalThreads):
 
     async def fork(self, params: ForkThread) -> LiveThread:
         """See `ThreadStore.fork`."""
+        from engine.thread_store.forking import Fork
+
         if not params.meta.cwd:
             raise InvalidRequest("a thread needs a cwd")
         thread_id = self._reserve(params.meta.id)
@@ -142,29 +135,36 @@ class LocalThreadStore(LocalThreads):
 
     async def _fork_source(self, source: ThreadId | Path) -> Callable[[], RolloutBytes]:
         """Opens the source; blocking."""
+        from engine.thread_store.finding import at_its_place
+        from engine.thread_store.opening import at_live_place, current_path
+        from engine.thread_store.rollout_bytes import RolloutBytes
+
         thread = source if isinstance(source, Path) else parse_thread_id(source)
         named = _named(thread)
         live = None if named is None else self._live.get(named)
         if live is not None:
             await live.persist()
         if isinstance(thread, Path) or live is None or live.rollout_path is None:
-            return functools.partial(at_its_place, functools.partial(_path, self.home, thread), RolloutBytes)
-        return functools.partial(_at_live_place, self.home, live.rollout_path, thread, RolloutBytes)
+            return functools.partial(at_its_place, functools.partial(current_path, self.home, thread), RolloutBytes)
+        return functools.partial(at_live_place, self.home, live.rollout_path, thread, RolloutBytes)
 
     def _register(
         self, thread_id: ThreadId, mode: PersistenceMode, writer: RolloutWriter, *, resumed: bool
     ) -> LiveThread:
         live = LiveThread(thread_id, mode, writer, self._release, resumed=resumed)
-        if self.index is not None:
-            writer.watch(_IndexTouch(self.index, writer))
+        if self._open_index is not None:
+            writer.watch(_IndexTouch(self, writer))
         self._live[thread_id] = live
         return live
 
     async def resume(self, params: ResumeThread) -> ResumedThread:
         """See `ThreadStore.resume`."""
+        from engine.thread_store.interface import ResumedThread, StoredHistory
+        from engine.thread_store.opening import OpenedRollout
+
         thread = params.thread if isinstance(params.thread, Path) else parse_thread_id(params.thread)
         reserved = [self._reserve(named)] if (named := _named(thread)) is not None else []
-        opened = _Opened()
+        opened = OpenedRollout()
         try:
             await self._hop(opened.open, self.locks, thread, params.history or params.tail)
             history, path = opened.history, opened.path
@@ -193,26 +193,34 @@ class LocalThreadStore(LocalThreads):
 
     async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
         """See `ThreadStore.load_history`."""
+        from engine.thread_store.finding import at_its_place
+        from engine.thread_store.opening import at_live_place, current_path
+        from engine.thread_store.reading import load_rollout
+
         if not isinstance(thread, Path):
             thread = parse_thread_id(thread)
             live = self._live.get(thread)
             if live is not None and live.rollout_path is not None:
                 await live.flush_quietly()
-                return await self._hop(_at_live_place, self.home, live.rollout_path, thread, load_rollout)
-        return await self._hop(at_its_place, functools.partial(_path, self.home, thread), load_rollout)
+                return await self._hop(at_live_place, self.home, live.rollout_path, thread, load_rollout)
+        return await self._hop(at_its_place, functools.partial(current_path, self.home, thread), load_rollout)
 
     async def load_tail(self, thread: ThreadId | Path) -> StoredTail:
         """See `ThreadStore.load_tail`."""
-        reading = _TailReading()
+        from engine.thread_store.finding import at_its_place
+        from engine.thread_store.opening import TailReading, at_live_place, current_path
+        from engine.thread_store.stored_tail import RolloutFileTail
+
+        reading = TailReading()
         try:
             if not isinstance(thread, Path):
                 thread = parse_thread_id(thread)
                 live = self._live.get(thread)
                 if live is not None and live.rollout_path is not None:
                     await live.flush_quietly()
-                    look = functools.partial(_at_live_place, self.home, live.rollout_path, thread, RolloutFileTail)
+                    look = functools.partial(at_live_place, self.home, live.rollout_path, thread, RolloutFileTail)
                     return await self._hop(reading.read, look)
-            look = functools.partial(at_its_place, functools.partial(_path, self.home, thread), RolloutFileTail)
+            look = functools.partial(at_its_place, functools.partial(current_path, self.home, thread), RolloutFileTail)
             return await self._hop(reading.read, look)
         except BaseException:
             reading.give_up()
@@ -220,6 +228,8 @@ class LocalThreadStore(LocalThreads):
 
     async def count_generation(self, tail: StoredTail) -> int:
         """See `ThreadStore.count_generation`."""
+        from engine.thread_store.stored_tail import RolloutFileTail
+
         if tail.generation is not None:
             return tail.generation
         if not isinstance(tail, RolloutFileTail):
@@ -252,15 +262,18 @@ TOUCH_EVERY = 5.0  # seconds between two looks at a file that only grows (rollou
 class _IndexTouch:
     """Has the index look at a file when something worth showing is in it, else now and then."""
 
-    def __init__(self, index: ThreadIndex, writer: RolloutWriter) -> None:
-        self._index = index
+    def __init__(self, store: LocalThreadStore, writer: RolloutWriter) -> None:
+        self._store = store
         self._writer = writer
         self._news = True  # the file itself
         self._last = 0.0
 
     def appended(self, items: Sequence[RolloutItem]) -> None:
         """See `WriteWatcher`."""
-        self._news = self._news or any(map(is_news, items))
+        if not self._news:
+            from engine.thread_store.facts import is_news
+
+            self._news = any(map(is_news, items))
 
     def stored(self) -> None:
         """See `WriteWatcher`."""
@@ -268,14 +281,20 @@ class _IndexTouch:
         if self._news or now - self._last > TOUCH_EVERY:
             self._news = False
             self._last = now
-            self._index.touch(self._writer.path)
+            self._touch()
 
     def over(self) -> None:
         """See `WriteWatcher`."""
-        if not self._writer.exists:
-            self._index.untouch(self._writer.path)
-        elif self._last or self._writer.owns_file:
-            self._index.touch(self._writer.path)
+        if self._writer.exists:
+            if self._last or self._writer.owns_file:
+                self._touch()
+        elif (index := self._store.opened_index) is not None:
+            index.untouch(self._writer.path)
+
+    def _touch(self) -> None:
+        index = self._store.index
+        assert index is not None
+        index.touch(self._writer.path)
 
 
 @asynccontextmanager
@@ -290,7 +309,8 @@ async def open_local_store(
 ) -> AsyncIterator[LocalThreadStore]:
     """A local store with appender and index for the length of a block; leaving it writes what was handed in."""
     appender = Appender(files=files, durability=durability)
-    store = LocalThreadStore(home, appender, index=ThreadIndex(Path(home), telemetry) if index else None)
+    open_index = functools.partial(_open_index, Path(home), telemetry)
+    store = LocalThreadStore(home, appender, index=open_index if index else None)
     try:
         yield store
     finally:
@@ -300,7 +320,10 @@ async def open_local_store(
             await store.aclose(grace)
 
 
-# --- blocking, behind the hop ------------------------------------------------------------------
+def _open_index(home: Path, telemetry: Telemetry) -> ThreadIndex:
+    from engine.thread_store.index import ThreadIndex
+
+    return ThreadIndex(home, telemetry)
 
 
 def _named(thread: ThreadId | Path) -> ThreadId | None:
@@ -309,121 +332,3 @@ def _named(thread: ThreadId | Path) -> ThreadId | None:
         return thread
     name = parse_rollout_name(thread.name)
     return None if name is None else name.thread_id
-
-
-def _path(home: Path, thread: ThreadId | Path) -> Path:
-    """Where a thread is stored. Raises `ThreadNotFound`, `InvalidRequest` if it is archived."""
-    if isinstance(thread, Path):
-        return thread.absolute()
-    for _ in range(2):  # it may be brought back while it is looked for in the archive
-        path = find_rollout(home, thread)
-        if path is not None:
-            return path
-        if find_archived(home, thread) is not None:
-            raise archived_thread(thread)
-    raise not_found(thread)
-
-
-def _at_live_place(home: Path, path: str, thread_id: ThreadId, act: Callable[[Path], T]) -> T:
-    """What `act` does with the file of a live thread, whose writer may not know yet that others have moved it.
-
-    Raises `ThreadNotFound`, and what `act` raises.
-    """
-    try:
-        return act(Path(path))
-    except ThreadNotFound:
-        return at_its_place(functools.partial(_anywhere, home, thread_id), act)
-
-
-def _anywhere(home: Path, thread_id: ThreadId) -> Path:
-    path = find_anywhere(home, thread_id)
-    if path is None:
-        raise not_found(thread_id)
-    return path
-
-
-@attrs.define(eq=False)
-class _TailReading:
-    """A tail that is being read, in a worker thread that may outlive whoever waits for it, and the Trio run with it."""
-
-    tail: RolloutFileTail | None = None
-    _given_up: bool = False
-    _mutex: threading.Lock = attrs.field(factory=threading.Lock)
-
-    def read(self, read: Callable[[], RolloutFileTail]) -> RolloutFileTail:
-        """What `read` gives. Raises what it raises."""
-        tail = read()
-        with self._mutex:
-            self.tail = tail
-            if self._given_up:
-                tail.close()
-        return tail
-
-    def give_up(self) -> None:
-        """Nobody waits any more: closes the tail, also one that is read only later."""
-        with self._mutex:
-            self._given_up = True
-            if self.tail is not None:
-                self.tail.close()
-
-
-@attrs.define(eq=False)
-class _Opened:
-    """A rollout that is being opened for a resume, in a worker thread that may outlive whoever waits for it."""
-
-    history: StoredHistory | StoredTail | None = None
-    path: str = ""
-    found: FileStatus | None = None
-    ordinal: int | None = None
-    lock: RolloutLock | None = None
-    _abandoned: bool = False
-    _mutex: threading.Lock = attrs.field(factory=threading.Lock)
-
-    def open(self, locks: RolloutLocks, thread: ThreadId | Path, history: StoredHistory | StoredTail | None) -> None:
-        """Looks whether the file can be appended to, locks it, and loads what was not loaded before."""
-        find = functools.partial(_path, locks.home, thread)
-        if history is None or history.path is None:
-            at_its_place(find, lambda path: self._open(locks, path, None))
-            return
-        try:
-            self._open(locks, Path(history.path), history)
-        except ThreadNotFound as missing:
-            if isinstance(thread, Path):
-                raise
-            try:  # others may have moved it since it was read
-                at_its_place(find, lambda path: self._open(locks, path, history))
-            except ThreadNotFound:
-                raise missing from None
-
-    def _open(self, locks: RolloutLocks, path: Path, history: StoredHistory | StoredTail | None) -> None:
-        try:
-            # Not to wait for a reader where the name is that of a pipe.
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                self.found = FileStatus.of(os.fstat(handle))
-            finally:
-                os.close(handle)
-            self.path = str(path)
-            lock = locks.take(self.path)
-        except FileNotFoundError as exc:
-            raise ThreadNotFound(f"no rollout found at {path}", thread=str(path)) from exc
-        except OSError as exc:
-            raise StoreError(f"thread-store internal error: failed to resume local thread recorder: {exc}") from exc
-        with self._mutex:
-            self.lock = lock
-            if self._abandoned:
-                lock.release()
-                return
-        try:
-            self.ordinal = next_ordinal(RolloutBytes(path))
-            self.history = load_rollout(path) if history is None else history
-        except ThreadNotFound:
-            lock.release()
-            raise
-
-    def abandon(self) -> None:
-        """Nobody waits any more: gives the lock back, also one that is taken only later."""
-        with self._mutex:
-            self._abandoned = True
-            if self.lock is not None:
-                self.lock.release()

@@ -7,6 +7,7 @@ left. Everything else is the interface of a thread store.
 from __future__ import annotations
 
 import errno
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ class LocalBackend:
 
     def _open(self) -> None:
         self._appender = InlineAppender(files=self._files) if self._inline else Appender(files=self._files)
-        index = ThreadIndex(self._home) if self._indexed else None
+        index = functools.partial(ThreadIndex, self._home) if self._indexed else None
         self.store = LocalThreadStore(self._home, self._appender, index=index, local_time=lambda: CREATED)
 
     def live_threads(self) -> Sequence[ThreadId]:

@@ -256,7 +256,7 @@ async def test_a_lost_index_is_no_loss(tmp_path: Path, how: str, when: str) -> N
         await store.index.sweep()
         if when == "closed":
             await store.index.aclose()
-            store.index = ThreadIndex(tmp_path)
+            store.opened_index = ThreadIndex(tmp_path)
         if how == "deleted":
             for file in tmp_path.glob(INDEX_FILE + "*"):
                 file.unlink()

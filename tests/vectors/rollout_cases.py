@@ -204,7 +204,7 @@ async def _live_thread(given: JsonObject, home: Path) -> object:
     live: LiveThread | None = None
     async with open_appender() as appender:
         index = ThreadIndex(home)
-        store = LocalThreadStore(home, appender, index=index)
+        store = LocalThreadStore(home, appender, index=lambda: index)
         for call in _list(given["calls"]):
             name, *arguments = _list(call)
             try:
