@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -76,7 +77,7 @@ examples:
 
 def parse_threads(words: list[str]) -> ThreadsArguments:
     """The words after `threads`. Raises `Usage`, and `SystemExit(0)` after a help text."""
-    parser = _parser()
+    parser, actions = _parser()
     if not words:
         raise Usage(parser.format_help())
     made = parser.parse_args(words)
@@ -88,11 +89,11 @@ def parse_threads(words: list[str]) -> ThreadsArguments:
             given[name] = tuple(given[name])
     arguments = ThreadsArguments(action, (threads,) if isinstance(threads, str) else tuple(threads), **given)
     if action == "repair" and bool(arguments.threads) == arguments.all:
-        parser.error("`engine threads repair` takes threads, or --all for every one that is damaged")
+        actions["repair"].error("`engine threads repair` takes threads, or --all for every one that is damaged")
     return arguments
 
 
-def _parser() -> Parser:
+def _parser() -> tuple[Parser, Mapping[str, Parser]]:
     parser = Parser(
         prog="engine threads",
         usage="engine threads ACTION ...",
@@ -101,7 +102,9 @@ def _parser() -> Parser:
         formatter_class=formatter,
         allow_abbrev=False,
     )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser, help=argparse.SUPPRESS)
+    actions = parser.add_subparsers(
+        prog=parser.prog, dest="action", metavar="ACTION", parser_class=Parser, help=argparse.SUPPRESS
+    )
     for action in get_args(ThreadsAction):
         sub = actions.add_parser(
             action,
@@ -111,7 +114,7 @@ def _parser() -> Parser:
             argument_default=argparse.SUPPRESS,
         )
         _FLAGS[action](sub)
-    return parser
+    return parser, actions.choices
 
 
 _DESCRIPTIONS = {
@@ -129,7 +132,8 @@ _DESCRIPTIONS = {
     "whether the index says what the files say, and which locks are left over. Changes nothing.",
     "repair": "Write damaged threads anew, in one step. Nothing that can be read is lost, also parts of damaged\n"
     "lines; the old file stays beside the new one. A thread that somebody writes is left alone.\n"
-    "With --all, an index that says something wrong and left-over locks are removed, too.",
+    "With --all, the list of names is repaired as well; left-over locks, and an index that says something\n"
+    "wrong, are removed.",
 }
 
 

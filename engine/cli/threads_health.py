@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,16 +57,13 @@ def repair_threads(home: Path, chosen: Sequence[Chosen], *, as_json: bool) -> in
     done: list[FileRepair] = []
     locks = RolloutLocks(home)
     for path in paths:
-        with progress_bar("repairing", sys.stderr) as bar:
-            try:
-                size = Path(path).stat().st_size
-                done.append(repair_file(path, locks, lambda position, size=size: bar.tell(position, size)))  # type: ignore[misc]
-            except (EngineError, OSError) as exc:
-                refused.append((path, str(exc)))
-            else:
-                after = verify_file(path, locks)
-                if not done[-1].gone and not after.clean:
-                    refused.append((path, "; ".join(after.problems) or "it was damaged again meanwhile"))
+        try:
+            done.append(_repair(path, locks))
+        except (EngineError, OSError) as exc:
+            refused.append((path, str(exc)))
+        else:
+            if not done[-1].gone and not (after := _verify(path, locks)).clean:
+                refused.append((path, "; ".join(after.problems) or "it was damaged again meanwhile"))
     if as_json:
         print(
             json.dumps(
@@ -93,6 +91,18 @@ def repair_threads(home: Path, chosen: Sequence[Chosen], *, as_json: bool) -> in
     for path, reason in refused:
         print(plain(f"error: {path} is not repaired: {reason}"), file=sys.stderr)
     return 1 if refused else 0
+
+
+def _repair(path: str, locks: RolloutLocks) -> FileRepair:
+    size = Path(path).stat().st_size
+    with progress_bar("repairing", sys.stderr) as bar:
+        return repair_file(path, locks, lambda position: bar.tell(position, 2 * size))
+
+
+def _verify(path: str, locks: RolloutLocks) -> FileReport:
+    size = os.path.getsize(path) if os.path.exists(path) else 0
+    with progress_bar("verifying", sys.stderr) as bar:
+        return verify_file(path, locks, lambda position: bar.tell(position, size))
 
 
 def report_lines(report: HomeReport, *, whole: bool) -> Iterator[str]:
@@ -169,12 +179,12 @@ def names_line(done: NamesRepair) -> str:
 
 
 def _examine(home: Path, chosen: Sequence[Chosen]) -> HomeReport:
-    with progress_bar("verifying", sys.stderr) as bar:
-        if not chosen:
-            return verify_home(home, progress=lambda path, done, total: bar.tell(done, total))
+    if chosen:
         locks = RolloutLocks(home)
-        files = tuple(verify_file(each.path, locks, lambda position: bar.tell(position, position)) for each in chosen)
+        files = tuple(_verify(each.path, locks) for each in chosen)
         return HomeReport(home=str(home), files=files, index=IndexReport(path=""))
+    with progress_bar("verifying", sys.stderr) as bar:
+        return verify_home(home, progress=lambda path, done, total: bar.tell(done, total))
 
 
 def _report_json(report: HomeReport) -> JsonObject:

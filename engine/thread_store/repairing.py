@@ -70,6 +70,7 @@ class FileRepair:
 def repair_file(path: str, locks: RolloutLocks, progress: Callable[[int], None] = lambda position: None) -> FileRepair:
     """Writes a rollout anew without its damage, in one step; the old file stays beside it.
 
+    It is read twice: `progress` is told how many bytes of the two times its size are done.
     Raises `ThreadLocked` or `InUse` where somebody writes it, `StoreError` where it can't be read or written; then
     nothing has changed.
     """
@@ -77,12 +78,12 @@ def repair_file(path: str, locks: RolloutLocks, progress: Callable[[int], None] 
     try:
         if holders := writers_of(path):
             raise InUse(path, holders)
-        report = verify_file(path, RolloutLocks(locks.home))
+        report = verify_file(path, RolloutLocks(locks.home), progress)
         if report.rollout is None:
             raise StoreError(report.problems[0])
         if not report.rollout.damaged and report.rollout.thread_id is not None:
             return FileRepair(path=path, lines=report.rollout.lines)
-        return _write_anew(path, report, progress)
+        return _write_anew(path, report, lambda position: progress(report.size + position))
     except OSError as exc:
         raise StoreError(f"failed to repair {path}: {exc}") from exc
     finally:

@@ -84,7 +84,7 @@ def test_words_that_make_no_sense(cli: Cli, words: list[str], said: str) -> None
 def test_help(cli: Cli, action: str) -> None:
     done = cli.run("threads", *action.split(), "--help")
     assert done.code == 0
-    assert "usage: engine threads" in done.stdout
+    assert f"usage: engine threads {action or 'ACTION'}" in done.stdout
 
 
 # --- looking -------------------------------------------------------------------------------------

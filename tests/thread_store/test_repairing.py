@@ -123,6 +123,16 @@ def test_what_can_be_read_of_a_damaged_line_is_kept(rollout: Path, damaged: byte
     assert (rollout.stat().st_mtime_ns, rollout.stat().st_mode) == (before.st_mtime_ns, before.st_mode)
 
 
+def test_progress_goes_on_while_it_is_verified_and_written(rollout: Path) -> None:
+    rollout.write_bytes(FIRST + b"nonsense\n")
+    told: list[int] = []
+    size = rollout.stat().st_size
+    assert repair_file(str(rollout), RolloutLocks(rollout.parents[4]), told.append).lost == 1
+    assert told == sorted(told)
+    assert size in told
+    assert told[-1] == 2 * size
+
+
 def test_foreign_lines_stay_byte_for_byte(rollout: Path) -> None:
     foreign = b'{"timestamp":"t",  "type":"new_thing","payload":{"x":[1, 2]},"more":true}\n'
     rollout.write_bytes(FIRST + foreign + b"x\n" + ONE)
@@ -248,6 +258,7 @@ async def test_a_home_that_was_only_used_is_clean(tmp_path: Path) -> None:
     assert report.stale_locks == ()
 
 
+@pytest.mark.damages_home
 async def test_an_index_that_says_what_is_not_so(tmp_path: Path) -> None:
     import sqlite3
     from contextlib import closing
