@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import trio
 from engine.config.cache import Configurations
 from engine.config.loading import find_home
 from engine.config.sources import SYSTEM_FOLDER
-from engine.errors import SessionClosed, SessionCrashed
+from engine.errors import ConfigError, SessionClosed, SessionCrashed
 from engine.models.opening import HostIdentity
 from engine.opening import open_services
 from engine.protocol.ids import ThreadId, TurnId
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from engine.tools.functions import Tool
 
 __all__ = ["Engine", "open_engine", "open_threads"]
+
+logger = logging.getLogger("engine")
 
 
 @final
@@ -244,7 +247,8 @@ class Engine:
 
         Later changes of settings then find the permission profiles and `[sandbox_workspace_write]` of the file. What a
         start resolves (model, features, approvals, providers) stays as it was for the session's life. Raises
-        `ConfigError` where the file is bad; nothing has changed then.
+        `ConfigError` where the file is bad; nothing has changed then. A session whose other layers do not go with it
+        keeps what it has, with a line in the log.
         """
         fresh = await self.read_config()
         for core in list(self._sessions):
@@ -254,6 +258,8 @@ class Engine:
                 await submission.reply.wait()
             except (SessionClosed, SessionCrashed):
                 continue  # it needs none any more
+            except ConfigError as exc:
+                logger.warning("session %s keeps its configuration: %s", core.thread_id, exc)
 
     async def models(
         self, refresh: RefreshStrategy = "online_if_uncached", *, provider: str | None = None, hidden: bool = False

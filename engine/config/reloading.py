@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import attrs
 
 from engine.config.layers import LayerStack
+from engine.config.loading import check_layers
 from engine.config.unsupported import unsupported
 
 if TYPE_CHECKING:
@@ -24,14 +25,15 @@ __all__ = ["with_user_layers"]
 def with_user_layers(config: Config, fresh: LayerStack) -> Config:
     """`config` with the user layers of `fresh` in the place of its own; all other layers stay as they are.
 
-    Raises `ConfigError` where the layers are in no order any more. A configuration that came from a lock file is the
-    same as before.
+    Raises `ConfigError` where all of them together would be no configuration. One that came from a lock file is as
+    before.
     """
     if config.lock is not None and config.lock.loaded is not None:
         return config
     kept = [layer for layer in config.layers if layer.name != "user"]
     users = [layer for layer in fresh.everything if layer.name == "user"]
     stack = LayerStack(sorted([*kept, *users], key=lambda layer: layer.precedence))
+    check_layers(stack)
     source = attrs.evolve(config.permissions.source, stack=stack)
     features = cast("Mapping[str, object]", stack.get("features") or {})
     return attrs.evolve(

@@ -84,6 +84,21 @@ async def test_a_bad_file_changes_nothing_and_is_said(lab: Lab) -> None:
         await session.run("x")
 
 
+async def test_a_session_that_the_change_does_not_suit_keeps_what_it_has(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lab.open() as opened:
+        arguments = {"mcp_servers.docs.url": "http://127.0.0.1:1/"}
+        async with opened.session(lab.settings(config=arguments)) as odd, opened.session(lab.settings()) as plain:
+            (lab.home / "config.toml").write_text("[mcp_servers.docs]\ncommand = 'docs'\n")
+            await opened.reload_config()
+            assert core_of(odd).configuration.config.raw == {"mcp_servers": {"docs": {"url": "http://127.0.0.1:1/"}}}
+            assert core_of(plain).configuration.config.raw == {"mcp_servers": {"docs": {"command": "docs"}}}
+    (record,) = (record for record in caplog.records if "keeps its configuration" in record.message)
+    assert odd.thread_id in record.message
+    assert "mcp_servers.docs" in record.message
+
+
 async def test_all_sessions_see_a_change_that_was_written_with_reload(lab: Lab) -> None:
     edit = engine.ConfigEdit("sandbox_workspace_write.writable_roots", ["/written"])
     async with lab.open() as opened, opened.session(lab.settings()) as one, opened.session(lab.settings()) as two:
