@@ -54,6 +54,7 @@ __all__ = [
 _LIFE: Final = TURN_STARTED | TURN_COMPLETE | TURN_ABORTED | ROLLED_BACK | USER_EVENT
 _WANTED: Final = _LIFE | OTHER_EVENT | ASSISTANT_ITEM
 _SHOWN: Final = EVENTS & ~USAGE | USER_ITEM
+_TURN_ID: Final = re.compile(rb'"turn_id"\s*:\s*"([^"\\]*)"')
 _IN_SUMMARY: Final = (b"agent_message", b"AgentMessage", b"UserMessage", b"error")
 
 
@@ -181,8 +182,8 @@ def _may_matter(data: bytes, first: int, last: int, state: RangeState) -> bool:
         return True
     if state.turn_id is None or data.find(b"turn_id", first, last) < 0:
         return False
-    own = rb'"turn_id"\s*:\s*"' + re.escape(state.turn_id.encode("utf-8", "replace")) + rb'"'
-    return re.search(own, data[first:last]) is None
+    own = state.turn_id.encode("utf-8", "replace")
+    return all(found[1] != own for found in _TURN_ID.finditer(data, first, last))
 
 
 def _begin(state: RangeState, turn_id: str | None, at: int, changes: list[TurnChange]) -> RangeState:

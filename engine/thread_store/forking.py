@@ -144,7 +144,8 @@ def kept_line(raw: bytes, mark: int, mode: PersistenceMode, stamp: bytes) -> byt
         return b""
     if not is_known(item) or (isinstance(item, ResponseLine) and isinstance(item.item, UnknownVariant)):
         return whole
-    return _STAMP.sub(rb'\1"' + stamp + b'"', whole, count=1) if _STAMP.match(whole) else whole
+    found = _STAMP.match(whole)
+    return whole if found is None else found[1] + b'"' + stamp + b'"' + whole[found.end() :]
 
 
 def is_copied(item: RolloutItem, mode: PersistenceMode) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.sweeps.places import Stored, stored_threads
@@ -12,6 +14,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the sweeps of this run have tried."""
     if CHECKED:
         terminalreporter.write_line(summary(CHECKED))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Temporary files of ours, and of what we start, go to a folder of their own, so that none is overlooked."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr("tempfile.tempdir", folder)
+        patch.setattr("tests.sweeps.leaks.TEMPORARY", [folder])
+        yield
 
 
 @pytest.fixture(scope="package")

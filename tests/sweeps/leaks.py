@@ -33,6 +33,7 @@ OF_THE_ENGINE = (
     "engine.execution._link.Link.run",
 )  # ended with the engine
 INDEX = "engine_index"
+TEMPORARY: list[str] = []  # folders for temporary files, where they are nobody else's
 THREAD_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 POLL_S = 0.0005
 OS_PATIENCE_S = 5.0  # worker threads and dying processes end by themselves; nothing of ours tells when
@@ -47,6 +48,7 @@ class Snapshot:
     processes: frozenset[int]
     listening: frozenset[str]
     files: Mapping[str, str]
+    temporary: frozenset[str]
     rows: frozenset[str]
     services: Counter[str]
     tasks: Counter[str] = attrs.field(factory=Counter)
@@ -143,6 +145,7 @@ def _of_the_process(folders: Iterable[Path]) -> Snapshot:
         processes=frozenset(_descendants()),
         listening=frozenset(_listening()),
         files=dict(_files(folders)),
+        temporary=frozenset(name for folder in TEMPORARY for name in os.listdir(folder)),
         rows=frozenset(_rows(folders)),
         services=Counter(RUNNING),
     )
