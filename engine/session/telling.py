@@ -46,6 +46,17 @@ __all__ = [
 logger = logging.getLogger("engine.telemetry")
 
 _UNTOLD: AbstractContextManager[None] = nullcontext()
+# The names of operations on the wire (session.md 3.1).
+_OPERATIONS = {
+    "Compact": "compact",
+    "Interrupt": "interrupt",
+    "ReloadConfig": "reload_user_config",
+    "Rollback": "thread_rollback",
+    "RunShell": "run_user_shell_command",
+    "Shutdown": "shutdown",
+    "UpdateSettings": "override_turn_context",
+    "UserTurn": "user_turn",
+}
 # The metrics of starts have no other word for how long all of it took.
 WHOLE_START = "thread_start_total"
 
@@ -101,14 +112,19 @@ def tell_unstarted(start: Start, *, failed: bool) -> None:
 
 
 def end_telling(core: SessionCore, *, orderly: bool) -> None:
-    """A session is over, and all its events are emitted. `orderly`: it was asked to end, and not cancelled."""
-    if core.telemetry.enabled:
-        from engine.rollout.boundaries import is_user_turn_boundary
+    """A session is over, and all its events are emitted. `orderly`: it was asked to end. Never raises."""
+    if core.trace is None and not core.telemetry.enabled:
+        return
+    try:
+        if core.trace is not None:
+            core.trace.ended("failed" if core.crash is not None else "completed" if orderly else "aborted")
+        if core.telemetry.enabled:
+            from engine.rollout.boundaries import is_user_turn_boundary
 
-        turns = sum(map(is_user_turn_boundary, core.history.items))
-        core.telemetry.count("codex.conversation.turn.count", turns)
-    if core.trace is not None:
-        core.trace.ended("failed" if core.crash is not None else "completed" if orderly else "aborted")
+            turns = sum(map(is_user_turn_boundary, core.history.own_items))  # what nobody looked at is not read now
+            core.telemetry.count("codex.conversation.turn.count", turns)
+    except Exception:
+        logger.exception("the end of session %s is not described as it should be", core.thread_id)
 
 
 def _tell_start(core: SessionCore, start: Start, startup: StartupTrace) -> Telemetry:
@@ -219,8 +235,8 @@ def telling_operation(core: SessionCore, submission: Submission) -> AbstractCont
     """Tells an operation that is handled in the block."""
     if not core.telemetry.enabled:
         return _UNTOLD
-    kind = "".join(f"_{char.lower()}" if char.isupper() else char for char in type(submission.op).__name__)
-    return core.telemetry.span(f"op.dispatch.{kind.strip('_')}", {"submission.id": submission.id})
+    name = type(submission.op).__name__
+    return core.telemetry.span(f"op.dispatch.{_OPERATIONS.get(name, name)}", {"submission.id": submission.id})
 
 
 @contextmanager

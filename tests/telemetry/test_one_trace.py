@@ -84,7 +84,9 @@ async def test_new_resumed_forked_and_compacted_sessions_are_one_trace_each(kept
     assert {"session_init", "session_loop", "op.dispatch.user_turn", "session_task.turn", "model_request"} <= names(
         whole
     )
-    assert {"tool.call", "session_task.compact", "op.dispatch.compact", "op.dispatch.update_settings"} <= names(whole)
+    assert {"tool.call", "session_task.compact", "op.dispatch.compact", "op.dispatch.override_turn_context"} <= names(
+        whole
+    )
     assert "op.dispatch.shutdown" in names(whole)
     assert len([span for span in whole if span.name == "model_request"]) == 3
     assert attribute(whole, "session_init.stored_thread", "session_init.kind") == "new"
