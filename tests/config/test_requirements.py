@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
+import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.config.loading import load_config
 from engine.config.model import Config
@@ -22,6 +26,7 @@ from engine.errors import ConfigError
 from engine.permissions.constrained import InvalidValue
 from engine.permissions.requirements import PermissionRequirements
 from engine.protocol.settings import GranularApproval
+from tests.config.documents import tables
 
 FILE = "/etc/codex/requirements.toml"
 Load = Callable[[str, str], Config]
@@ -307,3 +312,62 @@ def test_later_changes_are_refused() -> None:
         "[Never]",
         FILE,
     )
+
+
+NAMES = st.sampled_from(["a", "docs", "p@m", "x y"])
+SERVERS = st.dictionaries(
+    NAMES,
+    st.fixed_dictionaries({"identity": st.one_of(st.just({"command": "c"}), st.just({"url": "https://h/"}))}),
+    max_size=2,
+)
+DOCUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "allowed_approval_policies": st.lists(st.sampled_from(["never", "on-request"]), min_size=1, unique=True),
+        "allowed_approvals_reviewers": st.lists(st.sampled_from(["user", "auto_review", "guardian_subagent"])),
+        "allowed_sandbox_modes": st.lists(st.sampled_from(["workspace-write", "danger-full-access"])).map(
+            lambda modes: ["read-only", *modes]
+        ),
+        "allowed_web_search_modes": st.lists(st.sampled_from(["live", "cached", "disabled"]), unique=True),
+        "allow_managed_hooks_only": st.booleans(),
+        "features": st.dictionaries(st.sampled_from(["goals", "collab", "auto_review", "nonsense"]), st.booleans()),
+        "hooks": st.just({"managed_dir": "h", "PreToolUse": []}),
+        "mcp_servers": SERVERS,
+        "plugins": st.dictionaries(NAMES, st.fixed_dictionaries({"mcp_servers": SERVERS}), max_size=2),
+        "apps": st.dictionaries(
+            NAMES,
+            st.fixed_dictionaries(
+                {},
+                optional={"enabled": st.booleans(), "tools": st.just({"t": {"approval_mode": "prompt"}})},
+            ),
+            max_size=2,
+        ),
+        "enforce_residency": st.just("us"),
+        "experimental_network": st.just({"enabled": True}),
+        "permissions": st.lists(st.sampled_from(["rel", "~/k", "/a/../b", "/**/*.key"])).map(
+            lambda paths: {"filesystem": {"deny_read": paths}}
+        ),
+        "guardian_policy_config": st.sampled_from(["", " ", "be strict"]),
+        "something_else": st.integers(),
+    },
+)
+
+
+@given(DOCUMENTS)
+def test_what_is_told_means_the_same_when_it_is_required_again(document: dict[str, object]) -> None:
+    made = parse(tomlkit.dumps(document))
+    again = parse(tomlkit.dumps(made.table()))
+    assert again.table() == made.table()
+    assert attrs.evolve(again, notices=(), unknown_keys=()) == attrs.evolve(made, notices=(), unknown_keys=())
+
+
+@given(tables)
+def test_any_document_is_understood_or_refused_with_its_place(document: dict[str, object]) -> None:
+    for key in ("", "features", "mcp_servers", "permissions", "apps", "hooks"):
+        text = tomlkit.dumps({key: document} if key else document)
+        refused: ConfigError | None = None
+        try:
+            assert isinstance(parse(text).table(), dict)
+        except ConfigError as error:
+            refused = error
+        assert refused is None or (refused.file, refused.line is not None) == (FILE, True)
