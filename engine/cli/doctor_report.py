@@ -168,7 +168,7 @@ def _other_warnings(policy: ConfiguredPolicy) -> list[str]:
 
 
 def _named(thing: Unsupported) -> str:
-    return f"`{thing.thing}`" + (f" (and {thing.more} more)" if thing.more else "")
+    return f"`{thing.thing}`"
 
 
 # --- for programs ------------------------------------------------------------------------------

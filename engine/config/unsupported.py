@@ -20,7 +20,7 @@ Table = Mapping[str, object]
 class Unsupported(NamedTuple):
     """A key that is set and has no effect, as it would be written, perhaps with its value.
 
-    `more` things of the kind are set; `announced`: a session says so when it starts.
+    `announced`: a session says so when it starts, and that `more` things of the kind are set.
     """
 
     thing: str
@@ -144,6 +144,7 @@ def unsupported(table: Table, enabled: Mapping[str, bool], feature_table: Table)
     roles = [name for name, role in _table(table, "agents").items() if isinstance(role, dict)]
     if roles:
         yield Unsupported(f"agents.{roles[0]}", more=len(roles) - 1)
+        yield from (Unsupported(f"agents.{name}", announced=False) for name in roles[1:])
     yield from _web_search(table, feature_table)
     if table.get("approvals_reviewer") in ("guardian_subagent", "auto_review"):
         yield Unsupported(f'approvals_reviewer = "{table["approvals_reviewer"]}"')

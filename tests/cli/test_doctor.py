@@ -120,7 +120,8 @@ def test_what_is_configured_and_has_no_effect(
     assert {
         "`notify`",
         '`otel.metrics_exporter = "statsig"`',
-        "`agents.reviewer` (and 1 more)",
+        "`agents.reviewer`",
+        "`agents.writer`",
         "`analytics.enabled = true`",
     } <= set(line.split(": ")[1].split(", "))
     assert "unknown keys of configuration: no_such_key" in lines
