@@ -192,12 +192,12 @@ class AuthManager:
             return None
         stale = self._seen != self._store.identity() if self._loaded else not self._looked
         if self._host() is None and stale:
-            self._looked = True
             with trio.move_on_after(LOOK):
                 try:
                     await self.reload()
                 except LoginStoreError as exc:
                     logger.info("the stored login is not known yet: %s", exc)
+            self._looked = True  # not where the caller was cancelled
         else:
             await trio.lowlevel.checkpoint()
         return self.cached

@@ -497,3 +497,14 @@ async def test_a_keyring_that_hangs_holds_nobody_up_for_long(tmp_path: Path) -> 
             assert trio.current_time() - began < 5
     finally:
         answer.set()
+
+
+async def test_a_look_that_was_cancelled_is_taken_again(tmp_path: Path) -> None:
+    AuthFile(tmp_path).save(chatgpt())
+    async with managed(tmp_path) as manager:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await manager.known()
+        assert scope.cancelled_caught
+        assert manager.cached is None
+        assert await manager.known() == await manager.login()
