@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
@@ -29,7 +28,6 @@ from engine.session.services import Services
 from engine.session.session import Session
 from engine.telemetry.analytics import NO_ANALYTICS
 from engine.telemetry.opening import open_bundles, open_telemetry
-from engine.thread_store.installation import resolve_installation_id
 from engine.thread_store.local import open_local_store
 
 if TYPE_CHECKING:
@@ -151,6 +149,10 @@ class _InstallationId:
 
 
 def _installation_id(home: Path) -> str:
+    import uuid
+
+    from engine.thread_store.installation import resolve_installation_id
+
     try:
         return resolve_installation_id(home)
     except StoreError:

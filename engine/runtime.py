@@ -29,7 +29,6 @@ from engine.session.submissions import ReloadConfig, Submission
 from engine.session.ward import collapse
 from engine.thread_store.interface import ThreadQuery
 from engine.thread_store.local import open_local_store
-from engine.thread_store.threads import Threads, snapshot_of
 from engine.tools.approvals import refuse
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from engine.session.compaction.hooks import CompactionHooks
     from engine.session.services import Services
     from engine.thread_store.interface import ThreadStore
+    from engine.thread_store.threads import Threads
     from engine.tools.approvals import Approver
     from engine.tools.functions import Tool
 
@@ -156,6 +156,8 @@ class Engine:
 
         Everything else is as for `resume_session`. Raises as `start_session`; then no copy is left.
         """
+        from engine.thread_store.threads import snapshot_of
+
         return await self._start(
             StartRequest(
                 settings=settings or SessionSettings(),
@@ -171,6 +173,8 @@ class Engine:
     @property
     def threads(self) -> Threads:
         """The stored threads: list, read, rename, archive, delete, page their turns. They need not run."""
+        from engine.thread_store.threads import Threads
+
         return Threads._of(self._services.store, self._active_turn)
 
     async def find_thread(
@@ -417,5 +421,7 @@ async def open_threads(*, home: PathLike[str] | str | None = None) -> AsyncItera
     `home`: the state directory; default `CODEX_HOME`, else `~/.codex`. It need not exist. Engines on the same
     home, here or in other processes, may run meanwhile. Raises `ConfigError` for a `CODEX_HOME` that is no directory.
     """
+    from engine.thread_store.threads import Threads
+
     async with open_local_store(_home(home, os.environ)) as store:
         yield Threads._of(store)

@@ -60,10 +60,6 @@ class JsonLines:
     _open: dict[str, str] = attrs.field(factory=dict, init=False)
     _plan: JsonObject | None = attrs.field(default=None, init=False)
 
-    def thread_started(self, thread_id: str) -> JsonObject:
-        """The first line of all."""
-        return {"type": "thread.started", "thread_id": thread_id}
-
     def map(self, event: Event) -> Iterator[JsonObject]:
         """The lines that `event` becomes; often none."""
         msg = event.msg

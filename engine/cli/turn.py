@@ -6,30 +6,24 @@ import contextlib
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
-from engine import __version__
-from engine.cli.human import Header, HumanOutput
-from engine.cli.jsonl import JsonLines
-from engine.cli.outcome import TurnOutcome
+from engine.cli.output import Machine, Output
 from engine.cli.preparation import ExecPlan
 from engine.cli.signals import StopRequest, stop_on_signals
-from engine.cli.streams import Stderr, Stdout, same_terminal
-from engine.cli.terminal import Palette, colour_wanted
-from engine.cli.waterfall import chrome_trace, waterfall
+from engine.cli.streams import Stderr, Stdout
 from engine.errors import EngineError, SessionStartError
 from engine.protocol.codec import json_bytes
-from engine.protocol.events import Event, SessionConfigured, TaskComplete, TurnAborted
-from engine.protocol.profiles import SandboxPolicy, WorkspaceWrite
+from engine.protocol.events import TaskComplete, TurnAborted
 from engine.records import define
 from engine.runtime import Engine, open_engine
 from engine.session.settings import SessionSettings, SettingsUpdate
 from engine.telemetry.trace import StartupTrace, TraceRecorder
 
 if TYPE_CHECKING:
+    from engine.cli.outcome import TurnOutcome
     from engine.session.session import Session, Turn
 
 __all__ = ["run_turn"]
@@ -43,16 +37,6 @@ def run_turn(plan: ExecPlan, stdout: Stdout, stderr: Stderr, trace: TraceRecorde
     """Runs the plan to its exit code. Raises what `open_engine` and starting a session raise, and `OutputClosed`."""
     with stop_on_signals() as stop:
         return trio.run(_Run(plan, stdout, stderr, trace, stop).main)
-
-
-class _Output(Protocol):
-    """What a run shows, in one of two ways."""
-
-    @property
-    def outcome(self) -> TurnOutcome: ...
-    def started(self, session: Session) -> None: ...
-    def event(self, event: Event) -> None: ...
-    def finished(self, rollout: str | None) -> None: ...
 
 
 @define(eq=False)
@@ -161,20 +145,21 @@ class _Run:
         self._write_last_message(output.outcome)
         self.code = output.outcome.exit_code
 
-    def _output(self) -> _Output:
+    def _output(self) -> Output:
         if self.plan.arguments.json:
-            return _Machine(self.stdout, self.stderr)
-        colour = colour_wanted(self.plan.arguments.color, self.stderr.stream, os.environ)
-        human = HumanOutput(
-            self.stderr.write, Palette(colour), show_reasoning=not self.plan.config.hide_agent_reasoning
-        )
-        return _Person(self.plan, self.stdout, human)
+            return Machine(self.stdout)
+        from engine.cli.person import Person
+
+        return Person.of(self.plan, self.stdout, self.stderr)
 
     def _show_trace(self, session: StartupTrace) -> None:
         """Last of all: what runs in the background has ended by then, or is shown as running."""
         where = self.plan.arguments.trace_startup
         if where is None:
             return
+        from engine.cli.terminal import Palette, colour_wanted
+        from engine.cli.waterfall import chrome_trace, waterfall
+
         self.trace.include(session)
         trace = self.trace.trace()
         if not where:
@@ -202,86 +187,6 @@ class _Run:
             self.stderr.line(f"Warning: no last agent message; wrote empty content to {name}")
 
 
-@define(eq=False)
-class _Machine:
-    """JSON lines on stdout."""
-
-    stdout: Stdout
-    stderr: Stderr
-    lines: JsonLines = attrs.field(factory=JsonLines)
-
-    @property
-    def outcome(self) -> TurnOutcome:
-        return self.lines.outcome
-
-    def started(self, session: Session) -> None:
-        self.stdout.line(json_bytes(self.lines.thread_started(session.thread_id)))
-
-    def event(self, event: Event) -> None:
-        for line in self.lines.map(event):
-            self.stdout.line(json_bytes(line))
-
-    def finished(self, rollout: str | None) -> None:
-        pass
-
-
-@define(eq=False)
-class _Person:
-    """Progress on stderr, the final message on stdout."""
-
-    plan: ExecPlan
-    stdout: Stdout
-    human: HumanOutput
-
-    @property
-    def outcome(self) -> TurnOutcome:
-        return self.human.outcome
-
-    def started(self, session: Session) -> None:
-        pass  # the header needs the first event
-
-    def event(self, event: Event) -> None:
-        if isinstance(event.msg, SessionConfigured):
-            self.human.header(_header(event.msg, self.plan))
-            self.human.prompt(self.plan.prompt)
-        else:
-            self.human.event(event)
-
-    def finished(self, rollout: str | None) -> None:
-        shown = self.human.ends_with_message and same_terminal()
-        self.human.finish(rollout)
-        message = self.outcome.final_message
-        if self.outcome.status == "completed" and message is not None and not shown:
-            self.stdout.line(message.encode("utf-8", "replace"))
-
-
 def _written(rollout: str | None) -> str | None:
     """The session file, if there is one: an unwritable home leaves none."""
     return rollout if rollout is not None and os.path.exists(rollout) else None
-
-
-def _header(msg: SessionConfigured, plan: ExecPlan) -> Header:
-    return Header(
-        version=__version__,
-        workdir=msg.cwd,
-        model=msg.model,
-        provider=msg.model_provider_id,
-        approval=str(msg.approval_policy),
-        sandbox=_sandbox_text(plan.config.sandbox_policy),
-        effort=msg.reasoning_effort or "none",
-        summaries=plan.config.model_reasoning_summary or "none",
-        session_id=msg.thread_id,
-    )
-
-
-def _sandbox_text(policy: SandboxPolicy) -> str:
-    """The mode, and what may be written under it."""
-    if not isinstance(policy, WorkspaceWrite):
-        return policy.type
-    places = ["workdir"]
-    if not policy.exclude_slash_tmp:
-        places.append("/tmp")
-    if not policy.exclude_tmpdir_env_var:
-        places.append("$TMPDIR")
-    network = " (network access enabled)" if policy.network_access else ""
-    return f"{policy.type} [{', '.join([*places, *policy.writable_roots])}]{network}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import uuid
 from typing import NewType
 
 from engine.errors import InvalidRequest
@@ -71,11 +70,15 @@ def new_submission_id() -> SubmissionId:
 
 def new_item_id() -> ItemId:
     """A fresh id (UUIDv4) for an item the engine makes itself."""
+    import uuid
+
     return ItemId(str(uuid.uuid4()))
 
 
 def parse_thread_id(text: str) -> ThreadId:
     """The canonical thread id in `text` (any UUID version). Raises `InvalidRequest` if it is none."""
+    import uuid
+
     try:
         return ThreadId(str(uuid.UUID(text)))
     except ValueError as exc:

@@ -42,7 +42,8 @@ def parse_rollout_name(name: str) -> RolloutName | None:
     if match is None:
         return None
     try:
-        stamp = datetime.strptime(match["stamp"], "%Y-%m-%dT%H-%M-%S").replace(tzinfo=UTC)
+        # Not by `strptime`, whose module takes longer to load than all names of a home to read.
+        stamp = datetime(*map(int, re.split("[-T]", match["stamp"])), tzinfo=UTC)  # type: ignore[misc, arg-type]
     except ValueError:
         return None
     digits = match["id"].lower().replace("-", "")

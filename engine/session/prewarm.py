@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,8 @@ class Prewarm:
 
 
 async def _warm(core: SessionCore) -> None:
+    # In a thread: the session is up, and its host need not wait for what turns import.
+    await trio.to_thread.run_sync(importlib.import_module, "engine.session.turn_operations")
     from engine.session.turn_setup import make_turn
 
     await core.generation_counted()

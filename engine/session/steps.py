@@ -21,19 +21,16 @@ from engine.protocol.rollout_items import BaseInstructions, SessionMeta
 from engine.rollout.lines import format_timestamp
 from engine.rollout.policy import PersistenceMode
 from engine.session.account_plan import with_account_plan
-from engine.session.config_lock import hold_to_lock
 from engine.session.configuration import SessionConfiguration, permission_overrides
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
-from engine.session.fork import fork_in_memory, fork_stored, stored_at
-from engine.session.from_memory import items_from_memory
-from engine.session.prewarm import Prewarm
-from engine.session.resume import count_generation, restore
 from engine.session.settings import UNSET
 from engine.session.startup import Start, Step, check_graph
 from engine.thread_store.interface import CreateThread, ResumeThread, ThreadQuery
 
 if TYPE_CHECKING:
+    from engine.models.catalogue import ModelInfo
+    from engine.protocol.rollout_items import RolloutItem
     from engine.thread_store.stored_tail import StoredTail
 
 __all__ = ["GRAPH"]
@@ -136,12 +133,16 @@ async def _thread_persistence(start: Start) -> None:
     forks = start.request.snapshot is not None
     if start.tail is not None and not forks:
         start.thread_id = start.tail.thread_id
+        from engine.session.fork import stored_at
+
         params = ResumeThread(thread=stored_at(start.tail), mode=mode, tail=start.tail)
         start.live = (await start.guard.resume(params)).live
         return
     start.thread_id = new_thread_id()
     if configuration.ephemeral:
         if forks:
+            from engine.session.fork import fork_in_memory
+
             await fork_in_memory(start, start.thread_id, mode)
         return
     cwd = configuration.cwd
@@ -159,6 +160,8 @@ async def _thread_persistence(start: Start) -> None:
     )
     git = functools.partial(read_git_info, cwd)
     if forks:
+        from engine.session.fork import fork_stored
+
         await fork_stored(start, meta, mode, git)
     else:
         start.live = start.guard.create(CreateThread(meta=meta, mode=mode, git=git))
@@ -182,6 +185,8 @@ async def _session(start: Start) -> None:
     assert thread_id is not None
     config = configuration.config
     if config.lock is not None:
+        from engine.session.config_lock import hold_to_lock
+
         await hold_to_lock(start, config.lock, _instructions(start))
     hub = EventHub(show_raw_reasoning=config.show_raw_agent_reasoning)
     hub.bind(start.live)
@@ -198,7 +203,7 @@ async def _session(start: Start) -> None:
         default_model=model.slug,
         rollout_path=start.live.rollout_path if start.live is not None else None,
     )
-    previous = restore(core, start.tail, model) if start.tail is not None else None
+    previous = _restore(core, start.tail, model) if start.tail is not None else None
     provider = start.services.models.provider(config)
     hub.emit("", _configured(start, core, provider.id))
     for summary, details in config.deprecations:
@@ -216,11 +221,25 @@ async def _session(start: Start) -> None:
     if previous is not None and previous != model.slug and start.request.snapshot is None:
         hub.emit("auto-compact-0", Warning(MODEL_CHANGED.format(previous=previous, current=model.slug)))
     if start.live is not None:
-        start.live.on_lost(lambda: items_from_memory(core))
+        start.live.on_lost(functools.partial(_from_memory, core))
         start.live.on_notice(lambda text: hub.emit("", Warning(text)))
     if provider.supports_websockets:
+        from engine.session.prewarm import Prewarm
+
         core.prewarm = Prewarm()
     start.core = core
+
+
+def _restore(core: SessionCore, tail: StoredTail, model: ModelInfo) -> str | None:
+    from engine.session.resume import restore
+
+    return restore(core, tail, model)
+
+
+def _from_memory(core: SessionCore) -> list[RolloutItem]:
+    from engine.session.from_memory import items_from_memory
+
+    return items_from_memory(core)
 
 
 def _configured(start: Start, core: SessionCore, provider: str) -> SessionConfigured:
@@ -250,6 +269,8 @@ async def _window_generation(start: Start) -> None:
     core, tail = start.core, start.tail
     assert core is not None
     assert tail is not None
+    from engine.session.resume import count_generation
+
     await count_generation(core, start.services.store, tail)
 
 

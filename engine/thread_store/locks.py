@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
 import os
-import secrets
 import socket
 import threading
 import time
@@ -167,7 +165,7 @@ class RolloutLocks:
                 if _is_alive(found):
                     raise ThreadLocked(path, _read_holder(found, link))
                 # Its holder is dead. Only one at a time gets here, and a living holder's link is never touched.
-                fresh = f"{link}-{secrets.token_hex(4)}"
+                fresh = f"{link}-{os.urandom(4).hex()}"
                 os.symlink(target, fresh)
                 os.rename(fresh, link)
                 return
@@ -231,7 +229,9 @@ class _Proof:
 
     @classmethod
     def make(cls, directory: str) -> _Proof:
-        path = f"{directory}/{os.getpid()}-{secrets.token_hex(6)}.json"
+        import json  # with the first rollout, not with the first session
+
+        path = f"{directory}/{os.getpid()}-{os.urandom(6).hex()}.json"
         for _ in range(TRIES):
             try:
                 _make_folder(directory)
@@ -300,6 +300,8 @@ def _is_alive(proof: str) -> bool:
 
 
 def _read_holder(proof: str, link: str) -> LockHolder:
+    import json
+
     pid = host = None
     try:
         with open(proof, "rb") as file:

@@ -14,9 +14,6 @@ from engine.protocol.profiles import AdditionalPermissionProfile
 from engine.protocol.turn_items import FileChange
 from engine.protocol.wire import JsonObject
 from engine.records import frozen
-from engine.tools.host_code import call_host
-from engine.tools.parsed_commands import parse_command
-from engine.tools.telling import tell_decision, tell_question
 
 if TYPE_CHECKING:
     from engine.tools.base import ToolContext
@@ -142,6 +139,9 @@ async def decide(context: ToolContext, request: ApprovalRequest) -> Decision:
 
     `abort` interrupts the whole turn and never comes back; an approver that fails has refused.
     """
+    from engine.tools.host_code import call_host
+    from engine.tools.telling import tell_decision, tell_question
+
     _announce(context, request)
     kind = _KINDS[type(request)]
     tell_question(kind)
@@ -200,6 +200,8 @@ def _understood(request: ApprovalRequest, answer: object) -> Decision:
 
 
 def _announce(context: ToolContext, request: ApprovalRequest) -> None:
+    from engine.tools.parsed_commands import parse_command
+
     match request:
         case CommandApproval():
             context.emit(

@@ -38,7 +38,6 @@ from engine.protocol.turn_items import (
 )
 from engine.protocol.wire import JsonObject
 from tests.cli.events import (
-    THREAD,
     TURN,
     command_begin,
     command_end,
@@ -69,10 +68,6 @@ def lines(events: Iterable[Event], mapper: JsonLines | None = None) -> list[Json
 def items(*msgs: EventMsg) -> list[tuple[object, object]]:
     """Kind and item of the lines between `turn.started` and the end."""
     return [(line["type"], line["item"]) for line in lines(whole_turn(*msgs)) if "item" in line]
-
-
-def test_the_first_line_names_the_thread() -> None:
-    assert JsonLines().thread_started(THREAD) == {"type": "thread.started", "thread_id": THREAD}
 
 
 def test_a_whole_run_as_recorded() -> None:

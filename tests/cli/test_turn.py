@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,12 +10,22 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from engine.cli.turn import _sandbox_text
+from engine.cli.person import sandbox_text
 from engine.errors import SessionCrashed
+from engine.protocol.codec import json_bytes
+from engine.protocol.ids import parse_thread_id
 from engine.protocol.profiles import DangerFullAccess, ReadOnly, SandboxPolicy, WorkspaceWrite
 from tests.cli.running import Cli
 
 ANSWER = '[[responses]]\ntext = "the answer"\n'
+
+
+def test_the_first_line_names_the_thread(cli: Cli) -> None:
+    done = cli.exec("--json", *cli.script(ANSWER), "x")
+    first = done.stdout.splitlines()[0]
+    thread = json.loads(first)["thread_id"]
+    assert parse_thread_id(thread) == thread
+    assert first.encode() == json_bytes({"type": "thread.started", "thread_id": thread})
 
 
 def test_a_signal_during_the_start_ends_it_quietly(cli: Cli) -> None:
@@ -56,4 +67,4 @@ def test_a_session_that_crashes_is_an_error_with_its_cause(cli: Cli) -> None:
     ],
 )
 def test_the_sandbox_in_the_header(policy: SandboxPolicy, shown: str) -> None:
-    assert _sandbox_text(policy) == shown
+    assert sandbox_text(policy) == shown

@@ -165,7 +165,7 @@ async def test_a_start_that_fails_after_the_fork_takes_it_back(lab: Lab, monkeyp
         raise engine.StoreError("no")
 
     async with lab.open() as opened:
-        monkeypatch.setattr("engine.session.steps.restore", broken)
+        monkeypatch.setattr("engine.session.resume.restore", broken)
         with pytest.raises(engine.SessionStartError, match="no"):
             await opened.fork_session(source, settings=lab.settings())
     assert len(lab.rollouts()) == 1
