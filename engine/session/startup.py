@@ -113,7 +113,8 @@ class Step:
       `applies` says that there is something to do
     - `on_failure`: what a failure is: the end of the start (of the session, if that is up), or only a line in the log,
       or that and a warning for the user
-    - `deadline`: seconds after which a step that hangs has failed; `None` where it never waits
+    - `deadline`: seconds after which a step that hangs has failed; `None` where it never waits. Watching costs some
+      microseconds: `waits` says whether there is something to wait for in this start
     - `gives`: the fields of `Start` that it fills
     """
 
@@ -125,6 +126,7 @@ class Step:
     applies: Callable[[Start], bool] = lambda start: True
     on_failure: Literal["fail", "warn", "log"] = "fail"
     deadline: float | None = None
+    waits: Callable[[Start], bool] = lambda start: True
     gives: tuple[str, ...] = ()
 
     @property
@@ -147,7 +149,7 @@ async def _run_step(step: Step, start: Start) -> None:
     began = time.perf_counter()
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
     try:
-        if step.deadline is None:
+        if step.deadline is None or not step.waits(start):
             await step.run(start)
         else:
             await _run_in_time(step, start, step.deadline)

@@ -309,7 +309,7 @@ WAITS: Final = 60.0
 COPIES: Final = 600.0
 
 GRAPH: tuple[Step, ...] = (
-    Step("stored_thread", _stored_thread, deadline=WAITS),
+    Step("stored_thread", _stored_thread, deadline=WAITS, waits=lambda start: start.request.thread is not None),
     Step(
         "configuration",
         _configuration,
@@ -326,6 +326,7 @@ GRAPH: tuple[Step, ...] = (
         needs=("model",),
         budget_ms=0.2,
         deadline=COPIES,
+        waits=lambda start: start.tail is not None,
         gives=("thread_id",),
     ),
     Step(
@@ -334,6 +335,7 @@ GRAPH: tuple[Step, ...] = (
         needs=("thread_persistence", "shell"),
         budget_ms=0.2,
         deadline=WAITS,
+        waits=lambda start: start.config is not None and start.config.lock is not None,
         gives=("core",),
     ),
     Step(

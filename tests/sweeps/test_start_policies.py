@@ -17,6 +17,7 @@ from engine.errors import ConfigError, StoreError, ThreadNotFound
 from engine.models.scripts import reply
 from engine.protocol.events import Warning
 from engine.session.startup import Start, Step, StepFailed
+from engine.session.steps import GRAPH
 from engine.thread_store.appender import open_appender
 from engine.thread_store.local import LocalThreadStore
 from tests.sweeps.leaks import differences, inside
@@ -78,7 +79,7 @@ def hanging(clock: MockClock, when: str) -> Callable[[Step, Start], Awaitable[No
     ids=str,
 )
 async def test_a_step_hangs(kind: Kind, name: str, when: str, stored: Stored, tmp_path: Path, clock: MockClock) -> None:
-    soon = with_step(kind, name, deadline=SHORT)
+    soon = with_step(kind, name, deadline=SHORT, waits=lambda _: True)
     broken = attrs.evolve(kind, graph=changed(soon.graph, name, hanging(clock, when)))
     async with watched(stored, tmp_path, kind) as opened:
         with pytest.raises(engine.SessionStartError, match=f"`{name}` was not done within 0.5 s") as caught:
@@ -107,6 +108,32 @@ async def test_a_step_leaves_empty_what_it_is_there_for(
 
 async def test_every_step_that_waits_has_a_deadline() -> None:
     assert {step.name for step in EVERYTHING if step.deadline is None} == NEVER_WAIT
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+async def test_a_step_that_is_not_watched_does_not_wait(kind: Kind, stored: Stored, tmp_path: Path) -> None:
+    """It ends without giving way to anybody, so there is no point where it could hang or be cancelled."""
+    seen: list[str] = []
+
+    def driven(step: Step) -> Step:
+        async def run(start: Start) -> None:
+            if step.deadline is not None and step.waits(start):
+                await step.run(start)
+                return
+            seen.append(step.name)
+            running = step.run(start).__await__()
+            with pytest.raises(StopIteration):
+                running.send(None)
+
+        return attrs.evolve(step, run=run, waits=lambda _: True)
+
+    real = tuple(driven(step) for step in GRAPH if step.when == "before_ready")
+    async with watched(stored, tmp_path, kind, writes=True) as opened:
+        session = await attrs.evolve(kind, graph=real)(opened, stored)
+        await session.aclose()
+    assert set(seen) >= NEVER_WAIT
+    if kind.name == "swift":
+        assert set(seen) == NEVER_WAIT | {"stored_thread", "thread_persistence", "session"}
 
 
 # --- what it can do without -----------------------------------------------------------------------------
