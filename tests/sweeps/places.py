@@ -12,9 +12,12 @@ import pytest
 import trio
 
 import engine
+from engine.auth.storage import AuthFile
+from engine.models.scripted import scripted_provider
 from engine.models.scripts import reply
 from engine.session.startup import Start, Step
 from engine.session.steps import GRAPH
+from tests.auth.logins import chatgpt
 from tests.sweeps.services import EVERYTHING
 
 __all__ = ["KINDS", "WRITING", "Kind", "Stored", "after_step", "opened_on", "spread", "stored_threads"]
@@ -42,9 +45,10 @@ class Stored:
 
 
 def stored_threads(root: Path) -> Stored:
-    """Makes a home with two stored threads of one turn each."""
+    """Makes a home with two stored threads of one turn each, and a login that only models with accounts look at."""
     home, cwd = root / "home", root / "work"
     home.mkdir()
+    AuthFile(home).save(chatgpt())
     cwd.mkdir()
     stored = Stored(home, cwd, engine.ThreadId(""))
 
@@ -59,8 +63,10 @@ def stored_threads(root: Path) -> Stored:
 
 
 def opened_on(home: Path, **options: object) -> AbstractAsyncContextManager[engine.Engine]:
-    """An engine whose model always says `fine`."""
-    model = engine.ScriptedModel([reply("fine", repeat=None)], record=16)
+    """An engine whose model always says `fine`; with the option `account`, it takes logins."""
+    account = options.pop("account", False) is True
+    provider = attrs.evolve(scripted_provider(), requires_openai_auth=account)
+    model = engine.ScriptedModel([reply("fine", repeat=None)], provider=provider, record=16)
     return engine.open_engine(home=home, model=model, **({"grace": 5.0} | options))  # type: ignore[arg-type]
 
 
@@ -100,6 +106,7 @@ class Kind:
 
     - `writes`: it leaves a file once it has succeeded
     - `config`: what the engine is configured with; `{home}` stands for its home
+    - `account`: its model takes logins, so that the start looks at the stored one
     """
 
     name: str
@@ -107,13 +114,14 @@ class Kind:
     graph: tuple[Step, ...] = spread(GRAPH)
     writes: bool = False
     config: Mapping[str, object] = attrs.field(factory=dict)
+    account: bool = False
 
     def open(self, home: Path) -> AbstractAsyncContextManager[engine.Engine]:
         """An engine for it."""
         config = {
             key: value.format(home=home) if isinstance(value, str) else value for key, value in self.config.items()
         }
-        return opened_on(home, config=config)
+        return opened_on(home, account=self.account, config=config)
 
     async def __call__(self, opened: engine.Engine, stored: Stored) -> engine.Session:
         opened._graph = self.graph
@@ -153,7 +161,7 @@ def _forked(opened: engine.Engine, stored: Stored) -> Awaitable[engine.Session]:
 WRITING = after_step("thread_persistence", _write)
 LOCKED = {"debug.config_lockfile.export_dir": "{home}/locks/deep"}
 KINDS = (
-    Kind("persistent", _new),
+    Kind("persistent", _new, account=True),
     Kind("ephemeral", lambda opened, stored: opened.start_session(stored.settings(ephemeral=True))),
     Kind("resumed", _resumed),
     Kind("last", lambda opened, stored: opened.resume_session("last", settings=stored.settings())),
