@@ -145,7 +145,9 @@ async def up(kind: Kind, opened: engine.Engine, stored: Stored) -> AsyncIterator
     warnings: list[str] = []
     session = await kind(opened, stored)
     with session.events(buffer=10_000) as stream:
-        await trio.testing.wait_all_tasks_blocked(0.005)
+        background = {step.name for step in kind.graph if step.when == "background"}
+        while any(task.name in background for task in session._core.ward.nursery.child_tasks):  # noqa: ASYNC110
+            await trio.sleep(0.001)
         yield warnings
         assert (await session.run("go on")).final_message == "fine"
         await session.aclose()
