@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import time
@@ -136,6 +137,7 @@ class _Run:
         with session.events(buffer=EVENT_BUFFER, overflow="merge_deltas") as events:
             update = SettingsUpdate(output_schema=self.plan.output_schema) if self.plan.output_schema else None
             self.active = await session.start_turn(self.plan.input, update)
+            gc.enable()  # see `main`
             output.outcome.turn_id = self.active.id
             async for event in events:
                 output.event(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -10,6 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from engine import Event, Session
+from engine.cli.output import Machine
 from engine.cli.person import sandbox_text
 from engine.errors import SessionCrashed
 from engine.protocol.codec import json_bytes
@@ -26,6 +29,31 @@ def test_the_first_line_names_the_thread(cli: Cli) -> None:
     thread = json.loads(first)["thread_id"]
     assert parse_thread_id(thread) == thread
     assert first.encode() == json_bytes({"type": "thread.started", "thread_id": thread})
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_collector_rests_until_a_turn_is_under_way(cli: Cli, collects: bool) -> None:
+    seen: list[bool] = []
+
+    class Watching(Machine):  # type: ignore[misc]  # final for everybody else
+        def started(self, session: Session) -> None:
+            seen.append(gc.isenabled())
+            super().started(session)
+
+        def event(self, event: Event) -> None:
+            seen.append(gc.isenabled())
+            super().event(event)
+
+    cli.monkeypatch.setattr("engine.cli.turn.Machine", Watching)
+    assert gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        assert cli.exec("--json", *cli.script(ANSWER), "x").code == 0
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
+    assert seen[0] is False
+    assert set(seen[1:]) == {True}
 
 
 def test_a_signal_during_the_start_ends_it_quietly(cli: Cli) -> None:
