@@ -176,14 +176,14 @@ class ThreadIndex:
         """A rollout has another place."""
 
         def move(connection: sqlite3.Connection) -> None:
-            forget_file(connection, old)
+            self._look_at(connection, old)  # somebody may have brought it back by now
             self._look_at(connection, new)
 
         self._database.post(move)
 
     def removed(self, path: str) -> None:
         """A rollout is gone."""
-        self._database.post(lambda connection: forget_file(connection, path))
+        self._database.post(lambda connection: self._look_at(connection, path))
 
     def put_edge(self, edge: SpawnEdge) -> None:
         """How a thread stands to the one that spawned it; its rollout says the same."""
@@ -278,7 +278,7 @@ class ThreadIndex:
             )
 
     def _look_at(self, connection: sqlite3.Connection, path: str) -> None:
-        """Brings the row of a file up to date."""
+        """Brings the row of a file up to date; of one that is not there, nothing stays."""
         put_file(connection, self.home, read_file(path, read_thread(connection, path=path)), self._names.get)
 
     def _look_at_changed(self, connection: sqlite3.Connection) -> None:

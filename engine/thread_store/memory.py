@@ -249,6 +249,8 @@ class _MemoryWriter:
         self._store.calls[verb] += 1
         if needed:
             self._write()
+        else:
+            self.error = None  # of a try to bring it into being: nothing is left to write
         await trio.lowlevel.checkpoint()
         if needed and self.error is not None:
             raise StoreError(str(self.error)) from self.error

@@ -21,6 +21,7 @@ from engine.errors import InvalidRequest
 from engine.protocol.ids import ThreadId, new_thread_id
 from engine.protocol.rollout_items import RolloutItem
 from engine.rollout.lines import encode_rollout_line
+from engine.rollout.names import parse_rollout_name
 from engine.thread_store.checkpoints import Checkpoint
 from engine.thread_store.database import Database, DatabaseUnavailable
 from engine.thread_store.finding import list_files
@@ -245,8 +246,11 @@ def spoil(path: Path) -> None:
     path.write_bytes(data)
 
 
+FOLDER = pytest.param("a folder", marks=pytest.mark.damages_home)  # nobody removes that
+
+
 @pytest.mark.parametrize("when", ["open", "closed"])
-@pytest.mark.parametrize("how", ["deleted", "emptied", "damaged", "no database", "a folder", "of another version"])
+@pytest.mark.parametrize("how", ["deleted", "emptied", "damaged", "no database", FOLDER, "of another version"])
 async def test_a_lost_index_is_no_loss(tmp_path: Path, how: str, when: str) -> None:
     for number in range(3):
         write(tmp_path, number)
@@ -348,6 +352,24 @@ async def test_several_processes_share_a_home(tmp_path: Path) -> None:
         for _ in range(2):
             assert sorted(map(str, previews(await store.list_threads(ListThreads(limit=100))))) == expected
             await store.index.sweep()
+
+
+@pytest.mark.parametrize("told", ["moved", "removed"])
+async def test_what_is_told_late_takes_nothing_away(tmp_path: Path, index: ThreadIndex, told: str) -> None:
+    path = write(tmp_path, 1)
+    await index.sweep()
+    thread = parse_rollout_name(path.name)
+    assert thread is not None
+    # Others have brought the file back by the time the index hears where it went.
+    if told == "moved":
+        index.moved(str(path), f"{tmp_path}/archived_sessions/{path.name}")
+    else:
+        index.removed(str(path))
+    assert await index.place(thread.thread_id) == str(path)
+    assert previews(await index.page(ListThreads())) == ["1"]
+    path.unlink()
+    index.removed(str(path))
+    assert await index.place(thread.thread_id) is None
 
 
 # --- what is written here ------------------------------------------------------------------------

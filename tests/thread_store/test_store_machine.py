@@ -19,9 +19,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from engine.errors import ConflictError, EngineError, InvalidRequest, StoreError, ThreadNotFound
-from engine.protocol.events import ErrorEvent, TaskComplete, TaskStarted, ThreadRolledBack, TurnAborted, Warning
+from engine.protocol.events import (
+    ErrorEvent,
+    TaskComplete,
+    TaskStarted,
+    ThreadRolledBack,
+    TurnAborted,
+    UserMessage,
+    Warning,
+)
 from engine.protocol.ids import ThreadId
-from engine.protocol.items import user_message
+from engine.protocol.items import InputImage, Message, user_message
 from engine.protocol.profiles import ReadOnly
 from engine.protocol.rollout_items import (
     Compacted,
@@ -62,6 +70,7 @@ Step = tuple[str, object, object]
 IDS = [ThreadId(f"01900000-0000-7000-8000-00000000000{number}") for number in range(6)]
 CWDS = ("/one", "/two")
 SOURCES = ("exec", "cli", {"subagent": {"thread_spawn": {"parent_thread_id": IDS[0], "depth": 1}}}, {"internal": "x"})
+PICTURE = "data:image/png;base64," + "A" * 500
 ITEMS: dict[str, RolloutItem] = {
     "told": telling("told"),
     "said": said("said"),
@@ -75,6 +84,8 @@ ITEMS: dict[str, RolloutItem] = {
     "error": EventLine(ErrorEvent("only extended threads keep this")),
     "warning": EventLine(Warning("no thread keeps this")),
     "compacted": Compacted("summary"),
+    "pictured": ResponseLine(Message(role="user", content=(InputImage(PICTURE),))),
+    "shows it": EventLine(UserMessage("", images=(PICTURE,))),
     "foreign": UnknownLine("world_state", {"a": [1, 2]}),
     "moved": TurnContext(
         cwd="/moved", approval_policy="never", sandbox_policy=ReadOnly(), model="m2", effort="low", summary="auto"
@@ -207,9 +218,11 @@ class Side:
             case "tail":
                 tail = await store.load_tail(thread_id)
                 generation = await store.count_generation(tail)
-                made = tail.reconstruct(TruncationPolicy("bytes", 1000))
+                policy = TruncationPolicy("bytes", 1000)
+                left, events = tail.rolled_back(1, policy), tuple(tail.events)
+                made = tail.reconstruct(policy)
                 tail.close()
-                return generation, made, tail.cwd, tail.thread_id
+                return generation, made, left, events, tail.cwd, tail.thread_id
             case "find":
                 return shown(await store.find_thread(thread_id))
             case "turns":
