@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.left_behind import claims_sound_homes, stores_noted, wrong_in
+from tests.left_behind import allowed, stores_noted, wrong_in
 
 # A shell starts background jobs with Ctrl-C ignored; tests of Ctrl-C and the commands they start must not inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -35,7 +35,7 @@ def _nothing_damaged(request: pytest.FixtureRequest, _homes_used: dict[str, None
     """What a test leaves behind verifies, unless damage is its subject."""
     _homes_used.clear()
     yield
-    wrong = wrong_in(_homes_used) if claims_sound_homes(request.node) else []
+    wrong = wrong_in(_homes_used, allowed(request.node))
     if wrong:
         pytest.fail("the test left damage behind:\n" + "\n".join(wrong[:20]), pytrace=False)
 

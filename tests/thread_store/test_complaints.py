@@ -91,6 +91,7 @@ async def test_4_looking_again_and_again_keeps_nothing(tmp_path: Path) -> None:
         assert len(gc.get_objects()) - before < 500
 
 
+@pytest.mark.damages_home
 async def test_7_a_bad_line_costs_neither_the_thread_nor_the_list(tmp_path: Path) -> None:
     hurt, healthy = store_thread(tmp_path), store_thread(tmp_path)
     [path] = tmp_path.rglob(f"*{hurt}.jsonl")

@@ -22,6 +22,8 @@ from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.rollout_bytes import RolloutBytes
 from tests.thread_store.stories import kept, meta, said, telling
 
+pytestmark = pytest.mark.damages_home
+
 STAMP = "2025-03-01T00:00:00.000Z"
 HEALTHY, HURT = (ThreadId(f"01900000-0000-7000-8000-00000000000{number}") for number in (1, 2))
 

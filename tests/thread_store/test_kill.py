@@ -16,6 +16,8 @@ from engine.thread_store.interface import ResumeThread
 from engine.thread_store.local import LocalThreadStore, open_local_store
 from tests.thread_store.stories import kept, telling
 
+pytestmark = pytest.mark.damages_home("by a kill")
+
 ROOT = Path(__file__).parents[2]
 LIVES = 3  # each thread is created, and resumed by the processes after the first
 

@@ -136,6 +136,7 @@ async def test_a_home_without_sessions_has_no_threads(store: LocalThreadStore) -
 # --- the latest --------------------------------------------------------------------------------
 
 
+@pytest.mark.damages_home
 async def test_the_latest_is_the_one_written_last(store: LocalThreadStore, tmp_path: Path) -> None:
     old, new, silent, broken = (new_thread_id() for _ in range(4))
     write(tmp_path, [meta(old), said("an older name, written later")], day="2024/01/01", age=10)
@@ -187,6 +188,7 @@ async def test_the_first_words_may_come_late(store: LocalThreadStore, tmp_path: 
     assert await store.latest_thread(ThreadQuery()) == found
 
 
+@pytest.mark.damages_home
 async def test_threads_have_the_last_name_they_were_given(store: LocalThreadStore, tmp_path: Path) -> None:
     one, two, three = (new_thread_id() for _ in range(3))
     for age, thread_id in enumerate((one, two, three)):
@@ -204,6 +206,7 @@ async def test_threads_have_the_last_name_they_were_given(store: LocalThreadStor
 # --- damage ------------------------------------------------------------------------------------
 
 
+@pytest.mark.damages_home
 async def test_one_bad_line_costs_one_line(store: LocalThreadStore, tmp_path: Path) -> None:
     thread_id = new_thread_id()
     path = write(tmp_path, [meta(thread_id), telling("one"), telling("two")])
@@ -248,6 +251,7 @@ async def test_a_torn_file_is_resumed_behind_its_last_whole_line(store: LocalThr
         (b'{"timestamp":"x","type":"compacted","payload":{"message":""}}\n', "no readable session_meta"),
     ],
 )
+@pytest.mark.damages_home
 async def test_what_is_no_thread_is_an_error(
     store: LocalThreadStore, tmp_path: Path, content: bytes, message: str
 ) -> None:
@@ -271,6 +275,7 @@ async def test_a_path_that_is_not_there(store: LocalThreadStore, tmp_path: Path)
     assert store.live_threads() == ()
 
 
+@pytest.mark.damages_home
 async def test_a_file_that_cannot_be_written_is_not_resumed(store: LocalThreadStore, tmp_path: Path) -> None:
     thread_id = new_thread_id()
     path = write(tmp_path, [meta(thread_id)])
@@ -376,6 +381,7 @@ async def test_another_store_on_the_same_file_is_refused(store: LocalThreadStore
     assert not list(tmp_path.rglob("*.lock"))
 
 
+@pytest.mark.damages_home
 async def test_a_resume_that_fails_or_is_abandoned_locks_nothing(store: LocalThreadStore, tmp_path: Path) -> None:
     path = write(tmp_path, [meta()])
     path.write_text("nothing of a thread\n")
