@@ -26,7 +26,10 @@ KINDS = (*OFTEN, "everything resumed", "writing", "last") if SOAK else OFTEN
 SAMPLE = 150 if SOAK else 6  # lines per kind
 TIMES = 60 if SOAK else 4  # kills of the command
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.damages_home("by a kill"),
+]
 
 
 @final
