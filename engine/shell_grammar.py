@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,11 @@ if TYPE_CHECKING:
     from tree_sitter import Language, Node
 
 __all__ = ["node_text", "parse_script"]
+
+# The scanner of the grammar looks characters up in C's tables of 256: by any other it reads somewhere else, and far
+# enough behind the tables the process dies. To every shell they are letters, as one that is in the tables.
+_BEYOND = re.compile("[\u0100-\U0010ffff]")
+_LETTERS = {2: "é", 3: "éx", 4: "éé"}  # by their bytes, so that every place stays where it is
 
 
 def parse_script(script: str) -> Node | None:
@@ -23,7 +29,16 @@ def parse_script(script: str) -> Node | None:
         source = script.encode()
     except UnicodeEncodeError:
         return None
-    return Parser(_language()).parse(source).root_node
+    if _BEYOND.search(script) is None:
+        return Parser(_language()).parse(source).root_node
+    shown = bytearray(_BEYOND.sub(_letters, script).encode())
+    tree = Parser(_language()).parse(shown)
+    shown[:] = source  # the tree takes the text of its nodes from there
+    return tree.root_node
+
+
+def _letters(character: re.Match[str]) -> str:
+    return _LETTERS[len(character[0].encode())]
 
 
 @cache
