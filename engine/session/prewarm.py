@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Prewarm"]
 
 logger = logging.getLogger("engine")
+TURNS = "engine.session.turn_operations"
 
 
 @define(eq=False)
@@ -70,7 +72,8 @@ class Prewarm:
 
 async def _warm(core: SessionCore) -> None:
     # In a thread: the session is up, and its host need not wait for what turns import.
-    await trio.to_thread.run_sync(importlib.import_module, "engine.session.turn_operations")
+    if TURNS not in sys.modules:
+        await trio.to_thread.run_sync(importlib.import_module, TURNS)
     from engine.session.turn_setup import make_turn
 
     await core.generation_counted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from engine.models.scripted import ScriptedModel
 from engine.models.scripts import call, cut, http_error, reply, response, say, script, shell, think, usage
 from engine.models.serving import ScriptServer, serve_script
 from engine.protocol.events import EventMsg, StreamError, TokenCount, Warning
-from engine.session.prewarm import Prewarm
+from engine.session.prewarm import TURNS, Prewarm
 from tests.session.conftest import Lab, collect, texts, types
 
 
@@ -231,6 +232,7 @@ class _Core:
     thread_id = "t"
 
     def __init__(self, seconds: float) -> None:
+        importlib.import_module(TURNS)  # else a thread would, and the clock would jump over that
         self.seconds = seconds
         self.ended = ""
 
