@@ -9,27 +9,24 @@ SIGKILL. The host's signal handlers, SIGCHLD disposition, cwd and subreaper stat
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
-import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import trio
 
 from engine.errors import ProcessError
-from engine.execution._link import EngineClosedProcess, Link, interpreter
-from engine.execution._request import FIRST_FREE_FD, Request
-from engine.execution.process import ExtraFiles, InputStream, OutputStream, Process, SpawnError, TerminalSize
 from engine.records import frozen
+
+if TYPE_CHECKING:
+    from engine.execution._link import Link
+    from engine.execution.process import ExtraFiles, Process, TerminalSize
 
 __all__ = ["Supervisor", "SupervisorStatistics", "open_supervisor"]
 
 SPAWN_GRACE_S = 20.0  # a start takes 1 ms; a supervisor that hangs longer (cwd on a dead server) is replaced
 CLOSE_GRACE_S = 5.0
-MAX_EXTRA_FDS = 240  # the kernel passes 253 at once
 
 
 @frozen
@@ -91,15 +88,19 @@ class Supervisor:
         `ProcessError` (no supervisor, no file descriptors left). A spawn that is cancelled while the supervisor works
         on it still returns the process (within 20 s), so it is never lost: enter it (`async with process:`) at once.
         """
+        # With the first command: an engine that runs none needs no supervisor.
+        from engine.execution._spawning import Streams, kept_fds, request_of
+        from engine.execution.process import ExtraFiles, Process
+
         files = files or ExtraFiles()
-        request = _request(argv, cwd, env, files)
+        request = request_of(argv, cwd, env, files)
         await trio.lowlevel.checkpoint_if_cancelled()
         link = self._ensure_link()
         process = Process(link, number := next(self._numbers), tuple(argv))
-        streams = _Streams(request, process, stdin=stdin, stderr=stderr, tty=tty)
+        streams = Streams(request, process, stdin=stdin, stderr=stderr, tty=tty)
         request.targets += (b"%d" % number for number in files.fds)  # after the streams, whose place they may take
         try:
-            link.start(process, number, request, [*streams.for_command, *files.fds.values(), *_kept_fds(files)])
+            link.start(process, number, request, [*streams.for_command, *files.fds.values(), *kept_fds(files)])
             files.kept_by_supervisor = True
             with trio.move_on_after(SPAWN_GRACE_S, shield=True) as patience:
                 await process._answered.wait()
@@ -123,10 +124,12 @@ class Supervisor:
 
     def _ensure_link(self) -> Link:
         # Without an await, so there is never more than one starter.
+        from engine.execution._link import EngineClosedProcess, Link, interpreter
+
         if self._closed:
             raise EngineClosedProcess
         if self._link is None or self._link.failure is not None:
-            self._link = Link(self._nursery, self._python)
+            self._link = Link(self._nursery, self._python or interpreter())
             self._starts += 1
             self._nursery.start_soon(self._link.run)
         return self._link
@@ -155,7 +158,7 @@ async def open_supervisor(*, python: str | None = None) -> AsyncIterator[Supervi
     error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            supervisor = Supervisor(nursery, python or interpreter())
+            supervisor = Supervisor(nursery, python)
             try:
                 yield supervisor
             except BaseException as exc:
@@ -168,90 +171,3 @@ async def open_supervisor(*, python: str | None = None) -> AsyncIterator[Supervi
             raise
     if error is not None:
         raise error  # our tasks raise nothing, so it was alone in the nursery's group
-
-
-def _kept_fds(files: ExtraFiles) -> list[int]:
-    return [fd for kept in files.kept for fd in kept[:2]]
-
-
-def _request(argv: Sequence[str], cwd: str, env: Mapping[str, str], files: ExtraFiles) -> Request:
-    if not argv:
-        raise SpawnError("(empty command)", errno.EINVAL)
-    for name in env:
-        if not name or "=" in name:
-            raise SpawnError(argv[0], errno.EINVAL, f"{name!r} is no name for an environment variable")
-    if not all(0 <= number < FIRST_FREE_FD for number in files.fds):
-        raise SpawnError(argv[0], errno.EBADF, f"extra file descriptors can be numbers 0 to {FIRST_FREE_FD - 1}")
-    if len(files.fds) + 2 * len(files.kept) > MAX_EXTRA_FDS:
-        raise SpawnError(argv[0], errno.EMFILE, f"more than {MAX_EXTRA_FDS} extra file descriptors")
-    try:
-        request = Request(
-            targets=[],
-            tty=b"",
-            cwd=os.fsencode(cwd),
-            argv=[os.fsencode(argument) for argument in argv],
-            env=[os.fsencode(f"{name}={value}") for name, value in env.items()],
-            kept=[os.fsencode(name) for *_, name in files.kept],
-            sealed=files.sealed_devices,
-            own_session=files.own_session,
-        )
-    except UnicodeEncodeError as exc:
-        raise SpawnError(argv[0], errno.EILSEQ, f"not encodable: {exc.reason}") from None
-    if any(b"\0" in text for text in (request.cwd, *request.argv, *request.env, *request.kept)):
-        raise SpawnError(argv[0], errno.EINVAL, "an argument, variable or cwd contains a NUL byte")
-    return request
-
-
-class _Streams:
-    """The ends of the pipes or the terminal: ours become the process's streams, the others go to the command."""
-
-    def __init__(
-        self,
-        request: Request,
-        process: Process,
-        *,
-        stdin: Literal["null", "pipe"],
-        stderr: Literal["pipe", "stdout"],
-        tty: TerminalSize | None,
-    ) -> None:
-        self.for_command: list[int] = []
-        self._keep_open: list[int] = []
-        ours: list[int] = []
-        try:
-            if tty is not None:
-                master, slave = os.openpty()
-                ours.append(master)
-                self._keep_open.append(slave)  # else reading ends before the command has opened it
-                termios.tcsetwinsize(slave, (tty.rows, tty.columns))
-                request.tty = os.fsencode(os.ttyname(slave))
-            else:
-                if stdin == "pipe":
-                    self._pipe(request, b"0", ours, reads=True)
-                self._pipe(request, b"1" if stderr == "pipe" else b"1+2", ours, reads=False)
-                if stderr == "pipe":
-                    self._pipe(request, b"2", ours, reads=False)
-            streams = [trio.lowlevel.FdStream(fd) for fd in ours]
-        except OSError as exc:
-            for fd in ours:
-                os.close(fd)
-            self.close_for_command()
-            raise ProcessError(f"no pipe or terminal for a command: {exc.strerror}") from exc
-        if tty is not None:
-            process.stdin = InputStream(streams[0], terminal=True)
-        elif stdin == "pipe":
-            process.stdin = InputStream(streams.pop(0), terminal=False)
-        process.stdout = OutputStream(streams[0])
-        if len(streams) > 1:
-            process.stderr = OutputStream(streams[1])
-
-    def _pipe(self, request: Request, targets: bytes, ours: list[int], *, reads: bool) -> None:
-        """`reads`: the command does, and we write."""
-        read, write = os.pipe()
-        ours.append(write if reads else read)
-        self.for_command.append(read if reads else write)
-        request.targets.append(targets)
-
-    def close_for_command(self) -> None:
-        for fd in (*self.for_command, *self._keep_open):
-            os.close(fd)
-        self.for_command, self._keep_open = [], []

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from engine.execution import _procfs
-from engine.execution import supervisor as supervisor_module
+from engine.execution import _link, _procfs
 from engine.execution.supervisor import Supervisor, open_supervisor
 
 from .processes import marked_processes
@@ -43,7 +42,7 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 async def supervisor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Supervisor]:
     """Open for the test; as a process of its own and as a thread."""
     if request.param == "thread":
-        monkeypatch.setattr(supervisor_module, "interpreter", lambda: None)
+        monkeypatch.setattr(_link, "interpreter", lambda: None)
     async with open_supervisor() as opened:
         yield opened
     statistics = opened.statistics()

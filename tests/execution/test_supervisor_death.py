@@ -167,7 +167,7 @@ def test_which_hosts_have_an_interpreter(
 
 HOST = f"""
 import os, signal, sys, trio
-from engine.execution import supervisor
+from engine.execution import _link
 from engine.execution.supervisor import open_supervisor
 
 async def main():
@@ -189,7 +189,7 @@ async def main():
         await trio.sleep_forever()
 
 if "thread" in sys.argv:
-    supervisor.interpreter = lambda: None
+    _link.interpreter = lambda: None
 if "ignore" in sys.argv:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 trio.run(main)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from engine.execution import supervisor as supervisor_module
+from engine.execution import _link
 from engine.execution.oneshot import run_command
 from engine.execution.process import SpawnError
 from engine.execution.sandbox import launcher as launcher_module
@@ -341,7 +341,7 @@ async def test_a_hidden_shell_costs_the_terminal_only(runner: Runner, place: Pat
 
 
 async def test_in_a_host_that_is_no_python(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "interpreter", lambda: None)
+    monkeypatch.setattr(_link, "interpreter", lambda: None)
     async with open_supervisor() as supervisor:
         runner = Runner(supervisor, Sandbox(supervisor), workspace, workspace_write(workspace))
         await require_sandbox(runner.sandbox)
