@@ -5,13 +5,11 @@ session.md 4.8, extensibility.md 9 and 10. What goes over the wire is told where
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
-    AbstractContextManager,
     asynccontextmanager,
     contextmanager,
-    nullcontext,
 )
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -25,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.models.base import ModelRequest, ResponseStream
-    from engine.session.tracing import CompactionTrace, RequestTrace
+    from engine.models.compacting import CompactingModel
+    from engine.session.tracing import CompactionRequestTrace, CompactionTrace, RequestTrace
     from engine.session.turn import TurnRun
 
-__all__ = ["Answer", "CompactionTelling", "ask", "telling_compaction"]
+__all__ = ["Answer", "ask", "ask_to_compact"]
 
 UPSTREAM_ID = "x-request-id"
 
@@ -46,28 +45,70 @@ class Answer(Protocol):
     async def __anext__(self) -> responses.ResponseEvent: ...
 
 
-def ask(turn: TurnRun, request: ModelRequest) -> AbstractAsyncContextManager[Answer]:
-    """Sends a request of a turn, and tells what becomes of it where somebody listens. Raises as `Model.stream`."""
+def ask(
+    turn: TurnRun, request: ModelRequest, compaction: CompactionTrace | None = None
+) -> AbstractAsyncContextManager[Answer]:
+    """Sends a request of a turn, and tells what becomes of it where somebody listens. Raises as `Model.stream`.
+
+    `compaction`: what it is part of, where it asks the server to compact.
+    """
     core = turn.core
     if core.trace is None and not core.telemetry.enabled:
         return turn.model.stream(request)
-    return _told(turn, request)
+    return _told(turn, request, compaction)
 
 
 @asynccontextmanager
-async def _told(turn: TurnRun, request: ModelRequest) -> AsyncIterator[Answer]:
-    core, model = turn.core, str(request.body.get("model", ""))
-    with core.telemetry.span("model_request", {"turn.id": turn.id, "model": model}):
-        request = _with_trace(turn, request)
-        traced = None
-        if core.trace is not None:
-            traced = core.trace.request(turn.id, model, turn.provider.name or turn.provider.id, request)
+async def _told(turn: TurnRun, request: ModelRequest, compaction: CompactionTrace | None) -> AsyncIterator[Answer]:
+    traced: RequestTrace | CompactionRequestTrace | None = None
+    if compaction is not None:
+        traced = compaction.request(*_whom(turn, request), request)
+    elif turn.core.trace is not None:
+        traced = turn.core.trace.request(turn.id, *_whom(turn, request), request)
+    with _telling(turn, request, traced, compacts=compaction is not None) as request:
+        async with turn.model.stream(request) as stream:
+            learn_login(turn.core)
+            if traced is not None:
+                traced.upstream_id = stream.headers.get(UPSTREAM_ID)
+            yield stream if traced is None else _Heard(stream, traced)
+
+
+async def ask_to_compact(
+    turn: TurnRun, model: CompactingModel, request: ModelRequest, compaction: CompactionTrace | None
+) -> list[object]:
+    """Asks the server to compact, by a request that is answered at once; tells it like `ask`. Raises `ModelError`."""
+    core = turn.core
+    if core.trace is None and not core.telemetry.enabled:
+        return await model.compact(request)
+    traced = None if compaction is None else compaction.request(*_whom(turn, request), request)
+    with _telling(turn, request, traced, compacts=True) as request:
+        output = await model.compact(request)
+        learn_login(core)
+        if traced is not None:
+            traced.answered(output)
+    return output
+
+
+def _whom(turn: TurnRun, request: ModelRequest) -> tuple[str, str]:
+    """The model that is asked, and its provider."""
+    return str(request.body.get("model", "")), turn.provider.name or turn.provider.id
+
+
+@contextmanager
+def _telling(
+    turn: TurnRun,
+    request: ModelRequest,
+    traced: RequestTrace | CompactionRequestTrace | None,
+    *,
+    compacts: bool = False,
+) -> Iterator[ModelRequest]:
+    """The request as it is to be sent in the block."""
+    attributes: dict[str, str | bool] = {"turn.id": turn.id, "model": _whom(turn, request)[0]}
+    if compacts:
+        attributes["compaction"] = True
+    with turn.core.telemetry.span("model_request", attributes):
         try:
-            async with turn.model.stream(request) as stream:
-                learn_login(core)
-                if traced is not None:
-                    traced.upstream_id = stream.headers.get(UPSTREAM_ID)
-                yield stream if traced is None else _Heard(stream, traced)
+            yield _with_trace(turn, request)
         except trio.Cancelled as exc:
             if traced is not None:
                 traced.cancelled(exc.reason or "cancelled")
@@ -90,7 +131,7 @@ def _with_trace(turn: TurnRun, request: ModelRequest) -> ModelRequest:
 class _Heard:
     """A response whose items are noted as they pass."""
 
-    def __init__(self, stream: ResponseStream, traced: RequestTrace) -> None:
+    def __init__(self, stream: ResponseStream, traced: RequestTrace | CompactionRequestTrace) -> None:
         self._stream = stream
         self._traced = traced
 
@@ -108,53 +149,3 @@ class _Heard:
         elif isinstance(event, responses.Completed):
             self._traced.completed(event.response_id, event.usage)
         return event
-
-
-# --- compaction by the server ----------------------------------------------------------------------
-
-
-@final
-class CompactionTelling:
-    """What is told of one request to compact."""
-
-    def __init__(self, turn: TurnRun, traced: CompactionTrace | None) -> None:
-        self._turn = turn
-        self._traced = traced
-
-    def sent(self, model: str, request: ModelRequest) -> ModelRequest:
-        """The request as it is to be sent."""
-        request = _with_trace(self._turn, request)
-        if self._traced is not None:
-            provider = self._turn.provider
-            self._traced.requested(model, provider.name or provider.id, request)
-        return request
-
-    def answered(self, output: Sequence[object]) -> None:
-        """The server compacted."""
-        if self._traced is not None:
-            self._traced.completed(output)
-
-
-_UNTOLD: AbstractContextManager[None] = nullcontext()
-
-
-def telling_compaction(
-    turn: TurnRun, traced: CompactionTrace | None, model: str
-) -> AbstractContextManager[CompactionTelling | None]:
-    """Tells a request to compact that is made in the block; `None` where nobody listens."""
-    if traced is None and not turn.core.telemetry.enabled:
-        return _UNTOLD
-    return _telling_compaction(turn, traced, model)
-
-
-@contextmanager
-def _telling_compaction(turn: TurnRun, traced: CompactionTrace | None, model: str) -> Iterator[CompactionTelling]:
-    with turn.core.telemetry.span("model_request", {"turn.id": turn.id, "model": model, "compaction": True}):
-        try:
-            yield CompactionTelling(turn, traced)
-        except BaseException as exc:
-            if traced is not None:
-                traced.failed(str(exc) or type(exc).__name__)
-            raise
-        finally:
-            learn_login(turn.core)

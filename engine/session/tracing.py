@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from engine.session.core import SessionCore
     from engine.tools.registry import ToolCall
 
-__all__ = ["CompactionTrace", "RequestTrace", "ThreadTrace", "trace_session"]
+__all__ = ["CompactionRequestTrace", "CompactionTrace", "RequestTrace", "ThreadTrace", "trace_session"]
 
 ROOT_PATH: Final = "/root"
 PREVIEW: Final = 160  # characters of a call's input that stand in the event itself
@@ -289,31 +289,22 @@ class CompactionTrace:
         self._tell = tell
         self._about = {"thread_id": thread, "codex_turn_id": turn}
         self._id = str(uuid.uuid4())
-        self._request = ""
 
-    def requested(self, model: str, provider: str, request: ModelRequest) -> None:
+    def request(self, model: str, provider: str, request: ModelRequest) -> CompactionRequestTrace:
         """A request goes to the server."""
-        self._request = str(uuid.uuid4())
+        ids = {"compaction_id": self._id, "compaction_request_id": str(uuid.uuid4())}
         body = request.body
         self._tell(
             "compaction_request_started",
             {
-                **self._ids(),
+                **ids,
                 **self._about,
                 "model": model,
                 "provider_name": provider,
                 "request_payload": Payload("compaction_request", lambda: body),
             },
         )
-
-    def completed(self, output: Sequence[object]) -> None:
-        """The server answered with `output`, as JSON."""
-        payload = Payload("compaction_response", lambda: {"output_items": list(output)})
-        self._tell("compaction_request_completed", {**self._ids(), "response_payload": payload})
-
-    def failed(self, error: str) -> None:
-        """The server did not answer, or nobody wanted the answer any more."""
-        self._tell("compaction_request_failed", {**self._ids(), "error": error})
+        return CompactionRequestTrace(self._tell, ids)
 
     def installed(self, before: Sequence[ResponseItem], after: Sequence[ResponseItem]) -> None:
         """The history is another one now."""
@@ -327,8 +318,47 @@ class CompactionTrace:
         )
         self._tell("compaction_installed", {"compaction_id": self._id, "checkpoint_payload": payload})
 
-    def _ids(self) -> dict[str, object]:
-        return {"compaction_id": self._id, "compaction_request_id": self._request}
+
+@final
+class CompactionRequestTrace:
+    """One request to compact; it ends once. What streams is heard like a `RequestTrace`."""
+
+    def __init__(self, tell: Tell, ids: dict[str, str]) -> None:
+        self._tell = tell
+        self._ids = ids
+        self._items: list[ResponseItem] = []
+        self._over = False
+        self.upstream_id: str | None = None
+
+    def item(self, item: ResponseItem) -> None:
+        """An item of the response is complete."""
+        self._items.append(item)
+
+    def completed(self, response_id: str | None, usage: TokenUsage | None) -> None:
+        """The response is complete."""
+        items = tuple(self._items)
+        self._answered(lambda: [encode(item) for item in items])
+
+    def answered(self, output: Sequence[object]) -> None:
+        """The server answered at once with `output`, as JSON."""
+        self._answered(lambda: list(output))
+
+    def failed(self, error: str) -> None:
+        """The server did not answer, or the answer broke off."""
+        self._end("compaction_request_failed", {"error": error})
+
+    def cancelled(self, reason: str) -> None:
+        """Nobody wanted the answer any more."""
+        self.failed(reason)
+
+    def _answered(self, output: Callable[[], list[object]]) -> None:
+        payload = Payload("compaction_response", lambda: {"output_items": output()})
+        self._end("compaction_request_completed", {"response_payload": payload})
+
+    def _end(self, event: str, fields: dict[str, object]) -> None:
+        if not self._over:
+            self._over = True
+            self._tell(event, {**self._ids, **fields})
 
 
 def _encoded(kind: PayloadKind, msg: EventMsg) -> Payload:

@@ -99,11 +99,22 @@ async def test_a_compaction_by_the_model(lab: Lab, root: Path, tmp_path: Path) -
     assert len(graph["inference_calls"]) == 3
 
 
-async def test_a_compaction_by_the_server(lab: Lab, root: Path, tmp_path: Path) -> None:
-    output: list[JsonObject] = [{"type": "compaction", "encrypted_content": "sealed"}]
-    with serve_responses((message_reply("a"), Reply(status=200, json={"output": output}), message_reply("b"))) as mock:
+OPAQUE: JsonObject = {"type": "compaction", "encrypted_content": "sealed"}
+BY_TRIGGER = Reply(
+    events=(
+        {"type": "response.output_item.done", "output_index": 0, "item": OPAQUE},
+        {"type": "response.completed", "response": {"id": "r"}},
+    )
+)
+
+
+@pytest.mark.parametrize("by_trigger", [False, True])
+async def test_a_compaction_by_the_server(lab: Lab, root: Path, tmp_path: Path, by_trigger: bool) -> None:
+    answer = BY_TRIGGER if by_trigger else Reply(status=200, json={"output": [OPAQUE]})
+    with serve_responses((message_reply("a"), answer, message_reply("b", number=2))) as mock:
         table = {"name": "OpenAI", "base_url": mock.base_url, "request_max_retries": 0, "stream_max_retries": 0}
         config: dict[str, object] = {"model_provider": "mock", "model_providers.mock": table}
+        config["features.remote_compaction_v2"] = by_trigger
         async with engine.open_engine(home=lab.home, config=config) as opened:
             async with opened.session(lab.settings()) as session:
                 await session.run("first")

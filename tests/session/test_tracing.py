@@ -305,3 +305,20 @@ async def test_a_compaction_by_the_server(lab: Lab, root: Path) -> None:
     checkpoint = trace.payload(installed["checkpoint_payload"])
     assert checkpoint["replacement_history"][-1]["type"] == "compaction"
     assert len(checkpoint["input_history"]) > len(checkpoint["replacement_history"])
+
+
+@pytest.mark.parametrize("by_trigger", [False, True])
+async def test_a_compaction_that_fails(lab: Lab, root: Path, by_trigger: bool) -> None:
+    with serve_responses((message_reply("a"), Reply(status=400, json={"error": {"message": "no room"}}))) as mock:
+        table = {"name": "OpenAI", "base_url": mock.base_url, "request_max_retries": 0, "stream_max_retries": 0}
+        config: dict[str, object] = {"model_provider": "mock", "model_providers.mock": table}
+        config["features.remote_compaction_v2"] = by_trigger
+        async with engine.open_engine(home=lab.home, config=config) as opened:
+            async with opened.session(lab.settings()) as session:
+                await session.run("first")
+                with pytest.raises(engine.TurnFailed):
+                    await session.compact()
+    trace = only(root)
+    assert "no room" in trace.one("compaction_request_failed")["error"]
+    assert not trace.all("compaction_installed")
+    assert len(trace.all("inference_started")) == 1

@@ -12,7 +12,7 @@ from engine.protocol.codec import decode_item
 from engine.protocol.items import CompactionItem, CompactionTrigger, ContextCompactionItem, ResponseItem
 from engine.session.compaction.replacement import after_remote, retained, within_window
 from engine.session.compaction.requests import Ask, ask_within_window
-from engine.session.request_telling import telling_compaction
+from engine.session.request_telling import ask_to_compact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ async def compact_remotely(turn: TurnRun, model: ModelInfo, trace: CompactionTra
 
     async def ask(items: Sequence[ResponseItem]) -> list[ResponseItem]:
         if _by_trigger(turn):
-            return await _trigger(turn, model, items)
+            return await _trigger(turn, model, items, trace)
         return await _endpoint(turn, model, items, trace)
 
     items = within_window(turn.core.history.items, model.window, turn.core.base_instructions)
@@ -76,20 +76,18 @@ async def _endpoint(
     headers["x-codex-installation-id"] = turn.installation_id
     client = _model(turn)
     assert isinstance(client, CompactingModel)
-    request = attrs.evolve(whole, body=body, headers=headers)
-    with telling_compaction(turn, trace, model.slug) as telling:
-        output = await client.compact(request if telling is None else telling.sent(model.slug, request))
-        if telling is not None:
-            telling.answered(output)
+    output = await ask_to_compact(turn, client, attrs.evolve(whole, body=body, headers=headers), trace)
     try:
         return [decode_item(item) for item in output]
     except ProtocolError as exc:
         raise ModelError(f"the server compacted to what can't be read: {exc}") from exc
 
 
-async def _trigger(turn: TurnRun, model: ModelInfo, items: Sequence[ResponseItem]) -> list[ResponseItem]:
+async def _trigger(
+    turn: TurnRun, model: ModelInfo, items: Sequence[ResponseItem], trace: CompactionTrace | None
+) -> list[ResponseItem]:
     request = turn.request_for([*items, CompactionTrigger()], model)
-    answer = await Ask(turn, 0).run(request)
+    answer = await Ask(turn, 0, trace).run(request)
     made = [item for item in answer.items if isinstance(item, CompactionItem | ContextCompactionItem)]
     if len(made) != 1:
         raise ModelError(f"Fatal error: expected exactly one compaction item, the server sent {len(made)}")

@@ -18,6 +18,7 @@ from engine.session.retrying import Retries
 
 if TYPE_CHECKING:
     from engine.models.base import ModelRequest
+    from engine.session.tracing import CompactionTrace
     from engine.session.turn import TurnRun
 
 __all__ = ["Answer", "Ask", "ask_within_window"]
@@ -58,6 +59,8 @@ class Ask:
 
     turn: TurnRun
     limit: int
+    trace: CompactionTrace | None = None
+    """Of the compaction, where the request asks the server for it."""
 
     async def run(self, request: ModelRequest) -> Answer:
         """The answer. Raises `ModelError`. Cancelled: the request is given up."""
@@ -74,7 +77,7 @@ class Ask:
     async def _once(self, request: ModelRequest) -> Answer:
         turn = self.turn
         items: list[ResponseItem] = []
-        async with ask(turn, request) as stream:
+        async with ask(turn, request, self.trace) as stream:
             turn.note_response_headers(stream.headers)
             turn.count_tokens(None)
             async for event in stream:
