@@ -215,12 +215,9 @@ class Session:
         finally:
             core.withdraw(submission)
             begun = cast("TurnRun | None", submission.reply.value)
-            if begun is not None and not begun.over:
+            if begun is not None:  # it may be over for everybody else long before its processes are gone
                 with trio.move_on_after(core.services.grace, shield=True):
-                    try:
-                        await begun.result.wait()
-                    except EngineError:
-                        pass  # it is over
+                    await begun.finished.wait()
 
     async def compact(self) -> TurnResult:
         """Replaces the history by what the user said and a summary, in a turn of its own; an active turn is replaced.

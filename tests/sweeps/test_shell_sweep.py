@@ -124,6 +124,16 @@ CASES = {
 }
 
 
+@sizes(8)
+@pytest.mark.parametrize("how", ["cancelled", "cancelled beside a turn"])
+def test_a_command_that_is_fenced_off_at_once(
+    how: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine where a process takes long to start: its caller still comes back only once it is gone."""
+    monkeypatch.setattr("engine.session.core.INTERRUPT_GRACE", 0)
+    sweep(CASES[how], tmp_path, size).check()
+
+
 @sizes(15)
 @pytest.mark.parametrize("how", CASES)
 def test_whatever_happens_to_a_command(how: str, size: int, tmp_path: Path) -> None:
