@@ -30,7 +30,6 @@ from engine.thread_store.index_rows import (
     forget_file,
     known_files,
     prepare,
-    put_edge,
     put_folder,
     read_edges,
     read_page,
@@ -185,9 +184,15 @@ class ThreadIndex:
         """A rollout is gone."""
         self._database.post(lambda connection: self._look_at(connection, path))
 
-    def put_edge(self, edge: SpawnEdge) -> None:
-        """How a thread stands to the one that spawned it; its rollout says the same."""
-        self._database.post(lambda connection: put_edge(connection, edge))
+    def edge_changed(self, child: ThreadId) -> None:
+        """How a thread stands to the one that spawned it is another now: its rollout says so."""
+
+        def look(connection: sqlite3.Connection) -> None:
+            known = read_thread(connection, thread_id=child)
+            if known is not None and known.thread.path is not None:
+                self._look_at(connection, known.thread.path)  # not what was told: others may have changed it since
+
+        self._database.post(look)
 
     def note_checkpoint(self, path: str, checkpoint: Checkpoint) -> None:
         """See `Checkpoints.note_checkpoint`."""

@@ -186,7 +186,7 @@ class LocalThreads:
 
         await self._tell(parse_thread_id(edge.child), changed)
         if self.index is not None:
-            self.index.put_edge(edge)
+            self.index.edge_changed(parse_thread_id(edge.child))
 
     async def archive(self, thread_id: ThreadId) -> tuple[ThreadId, ...]:
         """See `ThreadStore.archive`."""

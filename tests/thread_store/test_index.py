@@ -22,14 +22,16 @@ from engine.protocol.ids import ThreadId, new_thread_id
 from engine.protocol.rollout_items import RolloutItem
 from engine.rollout.lines import encode_rollout_line
 from engine.rollout.names import parse_rollout_name
+from engine.thread_store.changes import meta_line
 from engine.thread_store.checkpoints import Checkpoint
 from engine.thread_store.database import Database, DatabaseUnavailable
 from engine.thread_store.finding import list_files
 from engine.thread_store.index import INDEX_FILE, ThreadIndex
 from engine.thread_store.index_rows import prepare
-from engine.thread_store.interface import ListThreads, SpawnEdge, StoredThread, ThreadPage
+from engine.thread_store.interface import EdgeStatus, ListThreads, SpawnEdge, StoredThread, ThreadPage
 from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.names import append_name
+from engine.thread_store.summaries import summarise
 from tests.telemetry.recording import Recording
 from tests.thread_store.stories import create, meta, open_descriptors, said, telling
 
@@ -417,15 +419,24 @@ async def test_checkpoints_edges_and_tools_are_kept(tmp_path: Path, index: Threa
     for offset in (10, 20):
         index.note_checkpoint("/a", Checkpoint(1, 2, offset, 3, b"mark"))
     assert await index.checkpoint("/a") == Checkpoint(1, 2, 20, 3, b"mark")
-    parent, child = new_thread_id(), ThreadId(write(tmp_path, 0).stem[-36:])
+    rollout = write(tmp_path, 0)
+    parent, child = new_thread_id(), ThreadId(rollout.stem[-36:])
     assert await index.children([parent]) is None  # not every file was looked at
     await index.sweep()
-    for status in ("open", "closed"):
+    statuses: tuple[EdgeStatus, ...] = ("open", "closed")
+    for status in statuses:
         edge = SpawnEdge(parent=parent, child=child, status=status)
-        index.put_edge(edge)
+        summary = summarise(str(rollout))
+        assert summary is not None
+        line = meta_line(summary.facts, git=None, memory_mode="enabled", edge=edge)
+        with rollout.open("ab") as file:
+            file.write(encode_rollout_line(line, STAMP))
+        index.edge_changed(child)
         assert await index.children([parent]) == [edge]
-    index.put_edge(SpawnEdge(parent=parent, child=new_thread_id(), status="open"))
-    assert await index.children([parent]) == [edge]  # there is no such child
+        index.edge_changed(child)  # told late, by another process
+        assert await index.children([parent]) == [edge]
+    index.edge_changed(new_thread_id())
+    assert await index.children([parent]) == [edge]
     assert await index.tools(new_thread_id()) is None
     path = write(tmp_path, 1)
     path.write_bytes(path.read_bytes().replace(b'"source":', b'"dynamic_tools":[{"name":"t"}],"source":', 1))
