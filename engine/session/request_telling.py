@@ -46,26 +46,28 @@ class Answer(Protocol):
 
 
 def ask(
-    turn: TurnRun, request: ModelRequest, compaction: CompactionTrace | None = None
+    turn: TurnRun, request: ModelRequest, *, compacts: bool = False, compaction: CompactionTrace | None = None
 ) -> AbstractAsyncContextManager[Answer]:
     """Sends a request of a turn, and tells what becomes of it where somebody listens. Raises as `Model.stream`.
 
-    `compaction`: what it is part of, where it asks the server to compact.
+    `compacts`: it is part of a compaction; of `compaction`, where it asks the server for it.
     """
     core = turn.core
     if core.trace is None and not core.telemetry.enabled:
         return turn.model.stream(request)
-    return _told(turn, request, compaction)
+    return _told(turn, request, compacts, compaction)
 
 
 @asynccontextmanager
-async def _told(turn: TurnRun, request: ModelRequest, compaction: CompactionTrace | None) -> AsyncIterator[Answer]:
+async def _told(
+    turn: TurnRun, request: ModelRequest, compacts: bool, compaction: CompactionTrace | None
+) -> AsyncIterator[Answer]:
     traced: RequestTrace | CompactionRequestTrace | None = None
     if compaction is not None:
         traced = compaction.request(*_whom(turn, request), request)
     elif turn.core.trace is not None:
         traced = turn.core.trace.request(turn.id, *_whom(turn, request), request)
-    with _telling(turn, request, traced, compacts=compaction is not None) as request:
+    with _telling(turn, request, traced, compacts=compacts) as request:
         async with turn.model.stream(request) as stream:
             learn_login(turn.core)
             if traced is not None:
@@ -100,7 +102,7 @@ def _telling(
     request: ModelRequest,
     traced: RequestTrace | CompactionRequestTrace | None,
     *,
-    compacts: bool = False,
+    compacts: bool,
 ) -> Iterator[ModelRequest]:
     """The request as it is to be sent in the block."""
     attributes: dict[str, str | bool] = {"turn.id": turn.id, "model": _whom(turn, request)[0]}

@@ -107,16 +107,6 @@ class ThreadTrace:
         """The trace of a thread that this one started; it ends without ending the bundle."""
         return ThreadTrace(self._bundle, thread_id, path, metadata, parent=self)
 
-    @property
-    def path(self) -> str:
-        """Where the bundle is."""
-        return self._bundle.path
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is recorded any more."""
-        return self._bundle.over
-
     def ended(self, status: RolloutStatus) -> None:
         """The thread ended, and its bundle with it if it is the root."""
         self._tell("thread_ended", {"thread_id": self._thread, "status": status})

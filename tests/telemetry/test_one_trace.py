@@ -88,7 +88,8 @@ async def test_new_resumed_forked_and_compacted_sessions_are_one_trace_each(kept
         whole
     )
     assert "op.dispatch.shutdown" in names(whole)
-    assert len([span for span in whole if span.name == "model_request"]) == 3
+    requests = [span.attributes or {} for span in whole if span.name == "model_request"]
+    assert [request.get("compaction", False) for request in requests] == [False, False, True]
     assert attribute(whole, "session_init.stored_thread", "session_init.kind") == "new"
     assert attribute(whole, "session_init.thread_persistence", "session_init.ephemeral") is False
     assert attribute(forked, "session_init.stored_thread", "session_init.kind") == "forked"

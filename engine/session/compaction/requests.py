@@ -77,7 +77,7 @@ class Ask:
     async def _once(self, request: ModelRequest) -> Answer:
         turn = self.turn
         items: list[ResponseItem] = []
-        async with ask(turn, request, self.trace) as stream:
+        async with ask(turn, request, compacts=True, compaction=self.trace) as stream:
             turn.note_response_headers(stream.headers)
             turn.count_tokens(None)
             async for event in stream:
