@@ -14,7 +14,8 @@ from engine.cli.explaining import explain_path
 from engine.cli.main import main
 from engine.cli.policy_arguments import SandboxArguments, parse_sandbox
 from engine.permissions.legacy import UNRESTRICTED
-from engine.permissions.view import DiskView, MemoryView
+from engine.permissions.memory_view import MemoryView
+from engine.permissions.view import DiskView
 from engine.protocol.profiles import FileSystemEntry, FileSystemSandboxPolicy, GlobPath, LiteralPath, SpecialPath
 
 from ..execution.sandbox.conftest import place as place  # a folder outside of /tmp

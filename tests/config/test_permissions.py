@@ -16,9 +16,9 @@ from engine.config.permissions import (
 )
 from engine.config.trust import Trust
 from engine.permissions.constrained import InvalidValue
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.profiles import network_of
 from engine.permissions.requirements import PermissionRequirements
-from engine.permissions.view import MemoryView
 from engine.protocol.profiles import (
     DangerFullAccess,
     DisabledProfile,

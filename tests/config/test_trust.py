@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.config.trust import Trust, find_trust, linked_worktree, main_repository, project_folders, project_root
-from engine.permissions.view import MemoryView
+from engine.permissions.memory_view import MemoryView
 
 DISK = MemoryView(
     files={

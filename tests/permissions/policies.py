@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from engine.permissions.view import MemoryView
+from engine.permissions.memory_view import MemoryView
 from engine.protocol.paths import normal_path
 from engine.protocol.profiles import (
     PROJECT_ROOTS_PREFIX,

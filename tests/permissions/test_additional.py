@@ -15,8 +15,8 @@ from engine.permissions.additional import (
     needs_platform_sandbox,
     normalize,
 )
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.profiles import enforcement_of, file_system_of, network_of
-from engine.permissions.view import MemoryView
 from engine.protocol.profiles import (
     Access,
     AdditionalFileSystem,

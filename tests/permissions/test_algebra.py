@@ -9,6 +9,7 @@ from engine.permissions.access import compile_policy, resolve_entries
 from engine.permissions.canonical import absolute, canonicalize_preserving, effective
 from engine.permissions.compatibility import project
 from engine.permissions.legacy import UnbridgeablePolicy, from_legacy, from_legacy_preserving_deny, to_legacy
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.profiles import (
     enforcement_of,
     file_system_of,
@@ -26,7 +27,6 @@ from engine.permissions.profiles import (
 )
 from engine.permissions.read_denial import read_deny_matcher
 from engine.permissions.roots import Roots, is_semantically_equivalent, needs_direct_enforcement
-from engine.permissions.view import MemoryView
 from engine.permissions.whole_disk import has_denied_read, has_full_disk_read, has_full_disk_write
 from engine.protocol.paths import components, is_under
 from engine.protocol.profiles import (

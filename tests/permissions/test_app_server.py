@@ -16,7 +16,7 @@ from engine.permissions.app_server import (
     decode_turn_fields,
     encode_policy,
 )
-from engine.permissions.view import MemoryView
+from engine.permissions.memory_view import MemoryView
 from engine.protocol.profiles import ReadOnly, SandboxPolicy, WorkspaceWrite
 from tests.permissions.policies import legacy_policies
 from tests.protocol.wire_values import json_values

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engine.permissions.compatibility import Projection
 from engine.permissions.legacy import from_legacy, from_legacy_for_cwd, has_network
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.profiles import (
     enforcement_of,
     file_system_of,
@@ -25,7 +26,7 @@ from engine.permissions.profiles import (
 )
 from engine.permissions.protected import read_only_subpaths
 from engine.permissions.state import ProfileSnapshot, ProfileState, SessionPermissions
-from engine.permissions.view import MemoryView, View
+from engine.permissions.view import View
 from engine.protocol.codec import decode, encode, json_bytes
 from engine.protocol.profiles import (
     DangerFullAccess,

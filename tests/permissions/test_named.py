@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.permissions.inheritance import merged_profile
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.named import NamedProfile, NamedProfileError, built_in, compile_named
 from engine.permissions.profiles import read_only, workspace_write
-from engine.permissions.view import MemoryView
 from engine.protocol.codec import encode
 from engine.protocol.profiles import PROJECT_ROOTS_PREFIX, DisabledProfile
 from tests.protocol.wire_values import json_values

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from engine.permissions.access import compile_policy
 from engine.permissions.constrained import ConstraintError, InvalidValue
 from engine.permissions.legacy import UnbridgeablePolicy
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.profiles import (
     file_system_of,
     from_runtime,
@@ -20,7 +21,6 @@ from engine.permissions.profiles import (
 )
 from engine.permissions.requirements import PermissionRequirements, fallback, requirement_class
 from engine.permissions.state import PermissionUpdate, ProfileSnapshot, ProfileState, SessionPermissions
-from engine.permissions.view import MemoryView
 from engine.protocol.profiles import (
     Access,
     ActivePermissionProfile,

@@ -9,7 +9,8 @@ from pathlib import Path
 from hypothesis import given, settings
 
 from engine.permissions.canonical import absolute, canonicalize_preserving, effective
-from engine.permissions.view import DiskView, MemoryView, View
+from engine.permissions.memory_view import MemoryView
+from engine.permissions.view import DiskView, View
 from tests.permissions.policies import disks
 
 ASKED = [

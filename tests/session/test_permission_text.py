@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.exec_policy.rules import PrefixRule
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.profiles import materialize_profile, read_only, workspace_write
-from engine.permissions.view import MemoryView
 from engine.protocol.profiles import (
     DisabledProfile,
     ExternalProfile,

@@ -15,7 +15,8 @@ from typing import Any
 
 import attrs
 
-from engine.permissions.view import DiskView, MemoryView, View
+from engine.permissions.memory_view import MemoryView
+from engine.permissions.view import DiskView, View
 
 __all__ = ["Place", "described", "layout_named", "place_of"]
 

@@ -10,7 +10,7 @@ import attrs
 from engine.execution.sandbox.disk import Kind
 from engine.execution.sandbox.layout import Layout
 from engine.execution.sandbox.resolving import is_below
-from engine.permissions.view import MemoryView
+from engine.permissions.memory_view import MemoryView
 
 __all__ = ["MemoryDisk", "access_behind", "described"]
 

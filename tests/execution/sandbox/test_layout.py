@@ -13,7 +13,7 @@ from engine.execution.sandbox.layout import DeniedFile, Layout, Mount, arrange
 from engine.execution.sandbox.resolving import Resolver, depth, is_below
 from engine.execution.sandbox.rules import FileSystemRules, file_system_rules
 from engine.permissions.access import compile_policy
-from engine.permissions.view import MemoryView
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.whole_disk import has_full_disk_write
 from engine.protocol.profiles import Access, FileSystemEntry, FileSystemSandboxPolicy, LiteralPath, SpecialPath
 

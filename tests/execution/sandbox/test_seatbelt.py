@@ -22,7 +22,7 @@ from engine.execution.sandbox.seatbelt import SeatbeltProfile, glob_expressions,
 from engine.permissions.access import compile_policy
 from engine.permissions.canonical import absolute
 from engine.permissions.globs import compile_glob
-from engine.permissions.view import MemoryView
+from engine.permissions.memory_view import MemoryView
 from engine.permissions.whole_disk import has_full_disk_write
 from engine.protocol.profile_decoding import decode_file_system_policy
 from engine.protocol.profiles import Access
