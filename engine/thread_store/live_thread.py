@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol, final
 import trio
 
 from engine.errors import StoreError, ThreadNotFound
-from engine.rollout.inline_images import ImagesOnce
 from engine.rollout.policy import PersistenceMode, persisted_form
 
 if TYPE_CHECKING:
     from engine.protocol.ids import ThreadId
     from engine.protocol.rollout_items import RolloutItem
+    from engine.rollout.inline_images import ImagesOnce
 
 __all__ = ["LiveThread", "ThreadWriter"]
 
@@ -94,7 +94,7 @@ class LiveThread:
         self._writer = writer
         self._release = release
         self._closed = False
-        self._images = ImagesOnce()
+        self._images: ImagesOnce | None = None
 
     @property
     def rollout_path(self) -> str | None:
@@ -141,7 +141,7 @@ class LiveThread:
         kept = [form for item in items if (form := persisted_form(item, mode)) is not None]
         if kept:
             self._need_open()
-            self._writer.append(list(map(self._images.stored, kept)))
+            self._writer.append([self._stored(item) for item in kept])
         return self._writer.submitted
 
     def on_acknowledged(self, callback: Callable[[int], None]) -> None:
@@ -219,6 +219,13 @@ class LiveThread:
         if not self._closed:
             self._let_go()
             self._writer.drop_nowait()
+
+    def _stored(self, item: RolloutItem) -> RolloutItem:
+        if self._images is None:
+            from engine.rollout.inline_images import ImagesOnce  # with the first item: a start appends none
+
+            self._images = ImagesOnce()
+        return self._images.stored(item)
 
     def _need_open(self) -> None:
         if self._closed:
