@@ -5,6 +5,7 @@ Whether it is new, resumed, forked or compacted; a start that fails or is cancel
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 import engine
+import engine.aio
 from engine.models.scripted import ScriptedModel
 from engine.models.scripts import call, reply, response, usage
 from engine.models.scripts import script as make_script
@@ -237,3 +239,22 @@ async def test_metrics_know_the_service_and_what_runs_the_session(kept: Kept, la
             await session.run("hi")
     ((tags, _),) = kept.points("codex.turn.e2e_duration_ms")
     assert (tags["service_name"], tags["session_source"]) == ("billing", "exec")
+
+
+def test_the_span_of_a_host_on_asyncio_is_the_parent_too(kept: Kept, lab: Lab) -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("host")
+
+    async def host() -> None:
+        model = engine.ScriptedModel([reply("a")])
+        async with engine.aio.open_engine(home=lab.home, model=model, config=ALL) as opened:
+            with tracer.start_as_current_span("request") as span:
+                session = await opened.start_session(lab.settings())
+                await session.run("hi")
+                await session.aclose()
+        start, turn = kept.span("session_init"), kept.span("session_task.turn")
+        assert start.parent == span.get_span_context()
+        assert turn.context.trace_id == span.get_span_context().trace_id
+
+    asyncio.run(host())
