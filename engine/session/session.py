@@ -217,6 +217,10 @@ class Session:
             begun = cast("TurnRun | None", submission.reply.value)
             if begun is not None:  # it may be over for everybody else long before its processes are gone
                 with trio.move_on_after(core.services.grace, shield=True):
+                    try:
+                        await begun.result.wait()
+                    except EngineError:
+                        pass  # it is over
                     await begun.finished.wait()
 
     async def compact(self) -> TurnResult:

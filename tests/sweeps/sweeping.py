@@ -97,14 +97,14 @@ def summary(results: Sequence[Result]) -> str:
     )
 
 
-def sizes(sample: int) -> pytest.MarkDecorator:
-    """Two sizes of one sweep: a fixed sample of `sample` points, and with `make soak` all of them."""
+def sizes(sample: int, at_most: int = FULL) -> pytest.MarkDecorator:
+    """Two sizes of one sweep: a fixed sample of `sample` points, and with `make soak` all of them, or `at_most`."""
     return pytest.mark.parametrize(
         "size",
         [
             pytest.param(sample, id="sample"),
             pytest.param(
-                FULL, id="all", marks=[pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="only `make soak`")]
+                at_most, id="all", marks=[pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="only `make soak`")]
             ),
         ],
     )

@@ -186,7 +186,7 @@ def swept(how: str, repository: Path) -> Case:
     return case
 
 
-@sizes(8)
+@sizes(8, at_most=150)
 @pytest.mark.parametrize("how", ["cold", "warm", "ctrl-c"])
 def test_a_whole_life_is_cut_off(how: str, size: int, repository: Path, tmp_path: Path) -> None:
     sweep(swept(how, repository), tmp_path, size).check()
