@@ -45,6 +45,7 @@ stream_max_retries = 0
 supports_websockets = false
 """
 FOREIGN = ("CODEX_", "OPENAI_")  # beginnings of variables that change what either side does
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"  # else a checkout would be compiled anew by each cold start; an install is not
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -83,7 +84,7 @@ class Bench:
         TMPDIR lies beside the homes, not above them: the real program treats a home below it specially.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        for name in (*PROXIES, *map(str.upper, PROXIES)):
+        for name in (*PROXIES, *map(str.upper, PROXIES), NO_BYTECODE):
             kept.pop(name, None)
         return kept | {
             "CODEX_HOME": str(home),
