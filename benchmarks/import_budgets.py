@@ -39,10 +39,11 @@ def _snapshot():
     names = list(sys.modules)
     import json
     text = json.dumps({name: _asked.get(name, "the interpreter") for name in names})
-    with open(int(sys.argv[1]), "w") as file:
+    with open(_answer, "w") as file:
         file.write(text)
+_answer = int(sys.argv.pop(1))
 """
-_RUN: Final = "\n_code = sys.argv[2]\nexec(_code, {'__name__': 'the program'})\n_snapshot()\n"
+_RUN: Final = "\n_code = sys.argv[1]\nexec(_code, {'__name__': 'the program'})\n_snapshot()\n"
 # Ends the process with its first line of output.
 _UNTIL_OUTPUT: Final = """
 class _Output:
@@ -54,8 +55,8 @@ class _Output:
     def isatty(self): return False
     def fileno(self): return 1
 sys.stdout = _Output()
-from engine.cli.main import main
-main(sys.argv[2:])
+from engine.__main__ import main
+main()
 """
 
 

@@ -17,6 +17,7 @@ def test_bench_toml_gives_every_startup_step_the_budget_of_the_graph() -> None:
 def test_bench_toml_holds_what_was_promised() -> None:
     budgets = Plan.load(quick=True).budgets
     promised = {
+        "cold.exec": "<= 2.2x peer",
         "warm.persistent": "<= 1/10 peer",
         "burst.persistent": ">= 20x peer",
         "turn.answer": "<= 1/10 peer",
