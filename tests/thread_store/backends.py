@@ -1,7 +1,8 @@
-"""Store backends for the model of `test_store_machine`: what a backend must offer to be compared with any other.
+"""The store backends that `test_store_machine` compares with the one in memory, and `test_stores` says plainly of.
 
-A further backend plugs in here: open a store, break and mend what it writes to, crash it, open the next one on what is
-left. Everything else is the interface of a thread store.
+A further backend plugs in here and nowhere else: a class with the methods of `Backend` (open a store, break and mend
+what it writes to, crash it and open the next one on what is left), and an entry of `BACKENDS` that opens it on an empty
+folder. Everything else is the interface of a thread store.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import errno
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import trio
 
 from engine.errors import StoreError
 from engine.protocol.ids import ThreadId
@@ -117,8 +120,13 @@ class LocalBackend:
         assert self._files.open_handles == set()
 
 
-BACKENDS: dict[str, Callable[[Path], Backend]] = {
-    "files, at once": lambda home: LocalBackend(home, inline=True, indexed=False),
-    "files, at once, indexed": lambda home: LocalBackend(home, inline=True, indexed=True),
-    "files, by the appender": lambda home: LocalBackend(home, inline=False, indexed=True),
+async def _files(home: Path, *, inline: bool, indexed: bool) -> Backend:
+    await trio.lowlevel.checkpoint()
+    return LocalBackend(home, inline=inline, indexed=indexed)
+
+
+BACKENDS: dict[str, Callable[[Path], Awaitable[Backend]]] = {
+    "files, at once": functools.partial(_files, inline=True, indexed=False),
+    "files, at once, indexed": functools.partial(_files, inline=True, indexed=True),
+    "files, by the appender": functools.partial(_files, inline=False, indexed=True),
 }

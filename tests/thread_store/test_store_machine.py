@@ -331,12 +331,17 @@ class Portal:
 class StoreMachine(RuleBasedStateMachine):
     """The same calls on the reference and on a backend; those that make sense more often than those that don't."""
 
-    open_backend: ClassVar[Callable[[], Backend]]
+    open_backend: ClassVar[Callable[[], Awaitable[Backend]]]
 
     def __init__(self) -> None:
         super().__init__()
         self.portal = Portal()
-        self.sides = (Side(MemoryBackend()), Side(type(self).open_backend()))
+        try:
+            other = self.portal.call(type(self).open_backend)
+        except BaseException:
+            self.portal.close()
+            raise
+        self.sides = (Side(MemoryBackend()), Side(other))
 
     def do(self, verb: str, subject: object = None, argument: object = None) -> None:
         one, other = self.sides

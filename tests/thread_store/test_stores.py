@@ -42,7 +42,8 @@ MARKER = user_message("<turn_aborted>\nstopped\n</turn_aborted>")
 
 @pytest.fixture(params=["memory", *BACKENDS])
 async def backend(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
-    made: Backend = MemoryBackend() if request.param == "memory" else BACKENDS[request.param](tmp_path / "home")
+    home = tmp_path / "home"
+    made: Backend = MemoryBackend() if request.param == "memory" else await BACKENDS[request.param](home)
     yield made
     await made.aclose()
 
