@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
 
 import attrs
-import msgspec
 
 from engine.errors import ModelError, ScriptError
 from engine.models.script_requests import ScriptedRequest, fill
@@ -39,6 +38,7 @@ from engine.models.scripts import (
     When,
     as_response,
 )
+from engine.protocol.codec import json_bytes
 from engine.protocol.wire import JsonObject
 from engine.records import define, frozen
 
@@ -208,7 +208,7 @@ def _plain(answer: HttpAnswer) -> Played:
     headers = {name.lower(): text for name, text in answer.headers.items()}
     if isinstance(answer.body, str):
         return Played(answer.status, {"content-type": "text/plain; charset=utf-8"} | headers, answer.body.encode())
-    body = msgspec.json.encode(answer.body)
+    body = json_bytes(answer.body)
     return Played(answer.status, {"content-type": "application/json"} | headers, body)
 
 
@@ -294,7 +294,7 @@ class _Maker:
                 yield from self.reasoning(step)
             case CallFunction():
                 arguments = step.arguments
-                text = arguments if isinstance(arguments, str) else msgspec.json.encode(self.value(arguments)).decode()
+                text = arguments if isinstance(arguments, str) else json_bytes(self.value(arguments)).decode()
                 self.call(step.name, self.text(text) if isinstance(arguments, str) else text, step)
             case CallTool():
                 yield from self.custom(step.name, self.text(step.input), step.call_id, step.chunk)
@@ -382,7 +382,7 @@ class _Maker:
 
     def shell(self, command: str, call_id: str | None) -> None:
         name = next((tool for tool in SHELL_TOOLS if tool in self.request.tools), "exec_command")
-        arguments = msgspec.json.encode({SHELL_TOOLS[name]: command}).decode()
+        arguments = json_bytes({SHELL_TOOLS[name]: command}).decode()
         self.call(name, arguments, CallFunction(name, arguments, call_id))
 
     def custom(self, name: str, text: str, call_id: str | None, chunk: int) -> Iterator[Action]:
