@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-import msgspec
-
+from engine.errors import ProtocolError
 from engine.models.failures import EventTooLarge
+from engine.protocol.codec import json_bytes, json_value
 
 __all__ = ["MAX_EVENT_BYTES", "ServerEvent", "SseParser", "event_values", "sse_bytes"]
 
@@ -116,8 +116,8 @@ def event_values(events: Iterable[ServerEvent]) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for _, data in events:
         try:
-            value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            value = json_value(data)
+        except ProtocolError:
             continue
         if isinstance(value, dict):
             found.append(value)
@@ -131,5 +131,5 @@ def sse_bytes(events: Iterable[Mapping[str, object]]) -> bytes:
         name = event.get("type")
         if isinstance(name, str):
             parts.append(f"event: {name}\n".encode())
-        parts += (b"data: ", msgspec.json.encode(event), b"\n\n")
+        parts += (b"data: ", json_bytes(event), b"\n\n")
     return b"".join(parts)
