@@ -3,7 +3,7 @@
 #   make run     watch a session repair a small project, then resume it in a new process
 #   make test    the whole suite, compiled and pure
 #   make cover   the suite once more, in pure Python and traced: which lines it reaches
-#   make soak    the long size of the proofs
+#   make soak    the long size of the proofs, on two cores; ends with a line per proof
 #   make bench   benchmarks: a table and JSON (BENCH="--peer PATH" compares with the real binary)
 #   make lint    ruff, mypy, layering
 #   make clean   everything built or cached
@@ -17,6 +17,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard _speedups/*.pyx)
 PYTEST := -m "not soak"
+PROOFS := -m "soak or proof or hypothesis" -n 2 --dist worksteal -v
+TWINS := tests/rollout tests/permissions tests/thread_store
 BENCH ?=
 
 .PHONY: run test cover soak bench lint clean install-test
@@ -37,8 +39,9 @@ cover: $(VENV)/.installed-test
 	@$(BIN)/coverage report
 
 soak: $(VENV)/.installed-test
-	ENGINE_TEST_PROFILE=soak $(BIN)/python -m pytest
-	ENGINE_TEST_PROFILE=soak ENGINE_PURE_PYTHON=1 $(BIN)/python -m pytest
+	ENGINE_TEST_PROFILE=soak $(BIN)/python -m pytest $(PROOFS)
+	@echo "--- pure Python: what reads by the twins of the compiled modules; for the rest it would be the same run again"
+	ENGINE_TEST_PROFILE=soak ENGINE_PURE_PYTHON=1 $(BIN)/python -m pytest $(PROOFS) $(TWINS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py $(BENCH)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import proofs
 from tests.left_behind import allowed, stores_noted, wrong_in
 
 # A shell starts background jobs with Ctrl-C ignored; tests of Ctrl-C and the commands they start must not inherit that.
@@ -20,6 +21,11 @@ _PATIENT = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_PATIENT)
 settings.register_profile("soak", max_examples=3000, deadline=None, suppress_health_check=_PATIENT)
 settings.load_profile(os.environ.get("ENGINE_TEST_PROFILE", "ci"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the proofs counted."""
+    config.pluginmanager.register(proofs, "proofs")
 
 
 @pytest.fixture(scope="session")

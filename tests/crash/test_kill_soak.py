@@ -31,6 +31,7 @@ from engine.thread_store.interface import ListThreads, StoredHistory
 from engine.thread_store.threads import Threads
 from engine.thread_store.verifying import HomeReport, verify_home
 from tests.crash.lives import LIVES, model
+from tests.proofs import tried
 from tests.thread_store.stories import create, said, telling
 
 ROOT = Path(__file__).parents[2]
@@ -45,10 +46,20 @@ TOGETHER = (
     ("archive", "fork"),
     ("compact", "fork"),
 )
+# What each kind of life acknowledges, in this order; after the last one it begins again.
+ACKNOWLEDGES = {
+    "start": ("durable",),
+    "turn": ("answered", "complete"),
+    "fork": ("forked",),
+    "archive": ("moved",),
+    "compact": ("complete", "compacted"),
+    "list": ("listed",),
+}
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
     pytest.mark.damages_home("by a kill"),
+    pytest.mark.proof,
 ]
 
 
@@ -101,11 +112,9 @@ class Promised:
     answered: dict[ThreadId, set[str]] = attrs.field(factory=dict)
     copies: dict[ThreadId, ThreadId] = attrs.field(factory=dict)
     compacted: dict[ThreadId, int] = attrs.field(factory=dict)
-    acknowledged: int = 0
 
     def take(self, line: str) -> None:
         kind, *words = line.split()
-        self.acknowledged += 1
         match kind:
             case "durable" | "moved":
                 self.threads.add(ThreadId(words[0]))
@@ -127,21 +136,36 @@ class Promised:
         return self.threads | self.complete.keys() | self.answered.keys()
 
 
+def plan(seed: int) -> list[list[dict[str, Any]]]:
+    """The lives of a home: those of a round are killed together, each at its moment."""
+    chance = random.Random(seed)
+    rounds: list[list[dict[str, Any]]] = []
+    for number in range(5):
+        kinds = [LIVES[(seed + number) % 5]] if number < 3 else list(chance.choice(TOGETHER))
+        rounds.append([_a_life(kind, f"{seed}-{number}-{kind}", chance) for kind in kinds])
+    return rounds
+
+
+def test_the_seeds_wait_for_every_kind_of_acknowledgement() -> None:
+    lives = [life for seed in range(10) for together in plan(seed) for life in together]
+    awaited = {word for life in lives for word in ACKNOWLEDGES[life["kind"]][: life["acks"]]}
+    assert awaited == {word for words in ACKNOWLEDGES.values() for word in words}
+    assert ACKNOWLEDGES.keys() == set(LIVES)
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_nothing_acknowledged_is_lost(forks: Forks, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
     home = tmp_path / "home"
     promised = Promised()
     await _furnish(home, promised)
-    for number in range(5):
-        kinds = [LIVES[(seed + number) % 5]] if number < 3 else list(chance.choice(TOGETHER))
-        lives = [_a_life(kind, f"{seed}-{number}-{kind}", chance) for kind in kinds]
-        for told in forks.kill(home, lives):
+    for lives in plan(seed):
+        for life, told in zip(lives, forks.kill(home, lives), strict=True):
             for line in told:
                 promised.take(line)
+            tried(kills=1, acknowledgements=len(told), **{f"by_{life['kind']}": len(told)})
+            assert len(told) >= life["acks"], f"{life} came no further than {told}"
         _check_home(verify_home(home))
         await _check_threads(home, promised)
-    assert promised.acknowledged, "no life came so far as to do anything"
     await _go_on(home)
 
 

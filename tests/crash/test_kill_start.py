@@ -17,6 +17,7 @@ import attrs
 import pytest
 
 from engine.thread_store.verifying import verify_home
+from tests.proofs import tried
 from tests.sweeps.places import Stored, stored_threads
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ TIMES = 60 if SOAK else 4  # kills of the command
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
     pytest.mark.damages_home("by a kill"),
+    pytest.mark.proof,
 ]
 
 
@@ -117,7 +119,7 @@ def test_killed_at_a_line(kind: str, server: Server, stored: Stored, tmp_path: P
         check_home(home, rollouts(stored.home))
         assert start(number, None)["outcome"] == "fine", f"after {line}"
         check_home(home, rollouts(stored.home))
-    print(f"{kind}: {len(lines)} lines, {len(chosen)} tried, {killed} killed")
+    tried(lines=len(lines), lines_tried=len(chosen), kills=killed, not_reached=len(chosen) - killed)
     assert killed >= 0.9 * len(chosen)
 
 
@@ -172,5 +174,5 @@ def test_a_command_is_stopped_while_it_starts(
             again = command.run(home)
             assert again["outcome"] == "0", again["output"]
             check_home(home, rollouts(stored.home))
-    print(f"{number.name}: {', '.join(outcomes)}")
+    tried(commands_stopped=len(outcomes), **{f"by_{number.name}": len(outcomes)})
     assert outcomes.count("killed" if number == signal.SIGKILL else "1") >= TIMES // 2

@@ -7,13 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.sweeps.places import Stored, stored_threads
-from tests.sweeps.sweeping import CHECKED, summary
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the sweeps of this run have tried."""
-    if CHECKED:
-        terminalreporter.write_line(summary(CHECKED))
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -17,9 +17,10 @@ import attrs
 import pytest
 import trio
 
+from tests.proofs import tried
 from tests.sweeps.points import Point, Points, scheduled
 
-__all__ = ["CHECKED", "FULL", "SEEDS", "Case", "Places", "Result", "sizes", "summary", "sweep"]
+__all__ = ["FULL", "SEEDS", "Case", "Places", "Result", "sizes", "sweep"]
 
 SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
 FULL = 1 << 30
@@ -75,26 +76,18 @@ class Result:
     def check(self) -> None:
         """Fails where a point had a problem, or too many were not reached."""
         print(self)
-        CHECKED.append(self)
+        tried(
+            sweeps=1,
+            points=self.points,
+            points_tried=self.chosen,
+            runs=self.runs,
+            not_reached=len(self.unreached),
+            problems=len(self.problems),
+        )
         if self.problems:
             pytest.fail(f"{self}\n\n" + "\n\n".join(self.problems[:5]), pytrace=False)
         if self.too_many_unreached:
             pytest.fail(f"{self}\n" + "\n".join(map(str, self.unreached)), pytrace=False)
-
-
-CHECKED: list[Result] = []  # of this process, for the summary
-
-
-def summary(results: Sequence[Result]) -> str:
-    """Several sweeps in a line."""
-    points, chosen, runs = (sum(getattr(each, name) for each in results) for name in ("points", "chosen", "runs"))
-    unreached = sum(len(each.unreached) for each in results)
-    problems = sum(len(each.problems) for each in results)
-    seconds = sum(each.seconds for each in results)
-    return (
-        f"{len(results)} sweeps: {chosen} of {points} points tried in {runs} runs, {seconds:.0f} s; "
-        f"{unreached} not reached, {problems} problems"
-    )
 
 
 def sizes(sample: int, at_most: int = FULL) -> pytest.MarkDecorator:

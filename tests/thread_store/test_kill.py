@@ -14,6 +14,7 @@ import pytest
 from engine.protocol.ids import new_thread_id
 from engine.thread_store.interface import ResumeThread
 from engine.thread_store.local import LocalThreadStore, open_local_store
+from tests.proofs import tried
 from tests.thread_store.stories import kept, telling
 
 pytestmark = pytest.mark.damages_home("by a kill")
@@ -73,6 +74,7 @@ async def _live_and_check(store: LocalThreadStore, home: Path, durability: str, 
     before: dict[str, int] = dict.fromkeys(threads, 0)
     for _ in range(LIVES):
         acknowledged = live_and_be_killed(home, durability, list(threads), chance.randrange(300))
+        tried(kills=1, acknowledgements=sum(acknowledged.values()))
         for thread in threads:
             if await store.find_thread(thread) is None:
                 assert acknowledged[thread] == 0

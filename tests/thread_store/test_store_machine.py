@@ -60,6 +60,7 @@ from engine.thread_store.interface import (
 )
 from engine.thread_store.live_thread import LiveThread
 from engine.thread_store.memory import InMemoryThreadStore
+from tests.proofs import tried
 from tests.thread_store.backends import BACKENDS, Backend, MemoryBackend
 from tests.thread_store.stories import said, telling
 
@@ -335,6 +336,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        tried(stories=1)
         self.portal = Portal()
         try:
             other = self.portal.call(type(self).open_backend)
@@ -344,6 +346,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.sides = (Side(MemoryBackend()), Side(other))
 
     def do(self, verb: str, subject: object = None, argument: object = None) -> None:
+        tried(calls=1)
         one, other = self.sides
         step = (verb, subject, argument)
         assert self.portal.call(one.step, step) == self.portal.call(other.step, step), step
@@ -448,6 +451,7 @@ class StoreMachine(RuleBasedStateMachine):
 SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_behaves_as_memory_does(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     class Machine(StoreMachine):
