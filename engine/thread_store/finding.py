@@ -32,6 +32,7 @@ __all__ = [
     "find_rollout",
     "list_files",
     "live_folders",
+    "looks",
     "rollouts",
     "stored_thread",
 ]
@@ -39,6 +40,7 @@ __all__ = [
 T = TypeVar("T")
 
 MOVES = 8  # of one file by others, that one look for it may meet
+CLOCK_BEHIND = 1_000_000_000  # nanoseconds by which the time of a folder may be behind, above all that of a server
 SCANNED_FILES = 10_000  # the newest names a search looks at (rollout.md 4.1)
 EAST, WEST = 14 * 3600, 12 * 3600  # seconds by which local time, as in names, may be off from UTC
 
@@ -65,11 +67,27 @@ def find_archived(home: Path, thread_id: ThreadId) -> Path | None:
 
 def find_anywhere(home: Path, thread_id: ThreadId) -> Path | None:
     """The rollout of a thread, archived or not."""
-    for _ in range(2):  # it may be moved to where was looked already
+    for _ in looks(home):
         path = find_rollout(home, thread_id) or find_archived(home, thread_id)
         if path is not None:
             return path
     return None
+
+
+def looks(home: Path) -> Iterator[None]:
+    """One look for a thread after the other: what was not found may have been moved to where was looked already.
+
+    Ends with the first look during which nobody archived a thread or brought one back.
+    """
+    for _ in range(MOVES):
+        began = time.time_ns()
+        yield
+        try:
+            moved = os.stat(home / ARCHIVED_DIRECTORY).st_mtime_ns
+        except OSError:
+            return  # there is no archive
+        if moved < began - CLOCK_BEHIND:
+            return
 
 
 def at_its_place(find: Callable[[], Path], act: Callable[[Path], T]) -> T:

@@ -16,7 +16,7 @@ from engine.protocol.ids import ThreadId
 from engine.rollout.ordinals import next_ordinal
 from engine.thread_store.changes import archived_thread, not_found
 from engine.thread_store.files import FileStatus
-from engine.thread_store.finding import at_its_place, find_archived, find_rollout
+from engine.thread_store.finding import at_its_place, find_archived, find_rollout, looks
 from engine.thread_store.interface import StoredHistory
 from engine.thread_store.locks import RolloutLock, RolloutLocks
 from engine.thread_store.reading import load_rollout
@@ -33,7 +33,7 @@ def current_path(home: Path, thread: ThreadId | Path) -> Path:
     """Where a thread is stored. Raises `ThreadNotFound`, `InvalidRequest` if it is archived."""
     if isinstance(thread, Path):
         return thread.absolute()
-    for _ in range(2):  # it may be brought back while it is looked for in the archive
+    for _ in looks(home):
         path = find_rollout(home, thread)
         if path is not None:
             return path

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +100,10 @@ class _Life:
         """Copies threads, with and without running the copy."""
         while True:
             await trio.lowlevel.checkpoint()
-            for thread in await self.threads(host):
+            known = await self.threads(host)
+            if not known:  # all were put away, and by one who is no more
+                known = [(await host.start_session(self.settings())).thread_id]
+            for thread in known:
                 try:
                     if self.chance.random() < 0.5:
                         made = await host.threads.fork(thread)
@@ -155,5 +159,5 @@ def live(home: str, kind: str, seed: str, tell: Tell) -> None:
     try:
         trio.run(_Life(Path(home), tell, random.Random(seed)).run, kind)
     except BaseException as exc:
-        tell(f"failed {type(exc).__name__}: {exc!r}")
+        tell(f"failed {''.join(traceback.format_exception(exc, limit=-8))}")
     os._exit(1)

@@ -12,9 +12,10 @@ import pytest
 
 from engine.errors import InvalidRequest, ThreadNotFound
 from engine.protocol.ids import ThreadId, new_thread_id
+from engine.thread_store import finding, opening
 from engine.thread_store.appender import Appender
 from engine.thread_store.files import FileStatus, RealFiles
-from engine.thread_store.finding import at_its_place
+from engine.thread_store.finding import at_its_place, find_archived, find_rollout
 from engine.thread_store.interface import ForkThread, GitPatch, Interrupted, ListTurns, MetadataPatch, ResumeThread
 from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.places import archived_place, places_of
@@ -221,3 +222,44 @@ def test_a_file_that_is_never_there_is_not_looked_for_forever(tmp_path: Path) ->
     with pytest.raises(ThreadNotFound):
         at_its_place(lambda: tmp_path, act)
     assert 1 < looks < 20
+
+
+async def test_it_is_found_though_it_is_always_where_nobody_looks(
+    store: LocalThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, path = await stored(store)
+    away, moves = archived_place(store.home, path), 0
+    os.makedirs(os.path.dirname(away), exist_ok=True)
+
+    def moving(find: Callable[[Path, ThreadId], Path | None], to: str) -> Callable[[Path, ThreadId], Path | None]:
+        def find_and_move(home: Path, wanted: ThreadId) -> Path | None:
+            nonlocal moves
+            found = find(home, wanted)
+            if found is None and moves < 5:
+                os.rename(path if to == away else away, to)
+                moves += 1
+            return found
+
+        return find_and_move
+
+    for module in (finding, opening):
+        monkeypatch.setattr(module, "find_rollout", moving(find_rollout, path))
+        monkeypatch.setattr(module, "find_archived", moving(find_archived, away))
+    for find in (finding.find_anywhere, opening.current_path):
+        os.rename(path, away)
+        moves = 0
+        assert find(store.home, thread) == Path(path)
+        assert moves == 5
+
+
+async def test_a_thread_that_is_nowhere_is_looked_for_once(
+    store: LocalThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, path = await stored(store)
+    folder = Path(archived_place(store.home, path)).parent
+    folder.mkdir(exist_ok=True)
+    os.utime(folder, (0, 0))
+    asked: list[ThreadId] = []
+    monkeypatch.setattr(finding, "find_rollout", lambda _, wanted: asked.append(wanted))
+    assert finding.find_anywhere(store.home, new_thread_id()) is None
+    assert len(asked) == 1
