@@ -8,6 +8,7 @@ nothing of the process is changed (CONCURRENCY: a thread holds up better than gu
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -32,7 +33,7 @@ S = TypeVar("S")
 
 @final
 class Call(Generic[T]):
-    """A call of `function(*args)` on the engine's loop. `value` and `was_cancelled` count once `done` is set.
+    """A call of `function(*args)` on the engine's loop. `value` and `untaken` count once `done` is set.
 
     Where it comes back with a value although it was cancelled, `undo` gets the value. `on_done` is called on the loop's
     thread.
@@ -46,13 +47,14 @@ class Call(Generic[T]):
         on_done: Callable[[], None] | None = None,
     ) -> None:
         self.done = threading.Event()
-        self.was_cancelled = False
         self.context = contextvars.copy_context()
         self.scope = trio.CancelScope()
         self._function, self._args, self._undo, self._on_done = function, args, undo, on_done
         self._error: BaseException | None = None
         self._value: T | None = None
         self._unwanted = False
+        self._settled = False  # whether it can't become unwanted any more
+        self._mutex = threading.Lock()
         self._token: trio.lowlevel.TrioToken | None = None
 
     @property
@@ -67,9 +69,21 @@ class Call(Generic[T]):
             raise self._error
         return cast(T, self._value)
 
+    def untaken(self) -> Callable[[], Awaitable[object]] | None:
+        """What undoes the call, for a caller that was cancelled just after it came back; `None` if it was undone."""
+        if self._unwanted or self._error is not None or self._undo is None:
+            return None
+        return functools.partial(self._undo, cast(T, self._value))
+
     def cancel(self, reason: str) -> None:
-        """Asks for the end of the call, from any thread; `done` is set when its cleanup is over."""
-        self._unwanted = True
+        """Asks for the end of the call, from any thread; `done` is set when its cleanup is over.
+
+        One that has come back already stays as it is: see `untaken`.
+        """
+        with self._mutex:
+            if self._settled:
+                return
+            self._unwanted = True
         if self._token is None:
             return  # it has not begun; `begin` looks
         try:
@@ -90,7 +104,9 @@ class Call(Generic[T]):
             with self.scope:
                 self._value = await self._function(*self._args)
                 finished = True
-            if self.scope.cancel_called and finished and self._undo is not None:
+            with self._mutex:
+                self._settled = True
+            if self._unwanted and finished and self._undo is not None:
                 with trio.CancelScope(shield=True):  # nobody takes the result: a session that was started is closed
                     await self._undo(cast(T, self._value))
         except trio.Cancelled:
@@ -99,7 +115,6 @@ class Call(Generic[T]):
         except BaseException as exc:
             self._error = exc
         finally:
-            self.was_cancelled = self.scope.cancel_called
             self.finish()
 
     def finish(self, error: BaseException | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 from collections.abc import Awaitable, Callable, Sequence
@@ -54,6 +55,9 @@ class Host(Generic[S]):
                 cancelled = cancelled or exc
                 call.cancel("its caller was cancelled")
         if cancelled is not None:
+            if (undo_late := call.untaken()) is not None:
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    await self.call(undo_late)
             raise cancelled
         return call.value
 

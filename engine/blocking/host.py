@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
@@ -96,6 +97,9 @@ class Host(Generic[S]):
             except KeyboardInterrupt as exc:
                 interrupt = interrupt or exc
         if interrupt is not None:
+            if (undo_late := call.untaken()) is not None:
+                with contextlib.suppress(Exception, KeyboardInterrupt):
+                    self.call(undo_late)
             raise interrupt
         return call.value
 

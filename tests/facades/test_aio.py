@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 import engine
 import engine.aio
 from engine.models import scripts
+from engine.portal import Call
 from engine.tools.approvals import Decision
 
 FREE = engine.SessionSettings(sandbox="danger-full-access", approval_policy="never")
@@ -46,6 +48,43 @@ def test_cancelling_a_call_interrupts_its_turn_before_it_returns(tmp_path: Path)
                     await running
                 assert session.status == "interrupted"  # over by the time the cancellation arrives
             assert (await session.run("once again")).final_message == "later"
+
+    run(main)
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_cancellation_that_comes_with_the_result_undoes_it(tmp_path: Path, back: bool) -> None:
+    """`back`: the result is there, and only the host has not looked yet; else it comes while the call is cancelled."""
+
+    async def main() -> None:
+        async with engine.aio.open_engine(home=tmp_path, model=engine.ScriptedModel([])) as host:
+            calls = host._host
+            waiting, ended, cancelled = threading.Event(), threading.Event(), threading.Event()
+            undone: list[str] = []
+
+            async def quick() -> str:
+                (waiting if back else cancelled).wait(10)  # holds up the engine's loop: no cancellation comes through
+                ended.set()
+                return "result"
+
+            async def undo(result: str) -> None:
+                await trio.lowlevel.checkpoint()
+                undone.append(result)
+
+            task = asyncio.create_task(calls.call(quick, undo=undo))
+            await asyncio.sleep(0)
+            waiting.set()
+            if back:
+                assert ended.wait(10)  # without giving the host's loop a turn
+                after = Call(trio.lowlevel.checkpoint)
+                calls.portal.submit(after)
+                assert after.done.wait(10)
+            task.cancel()
+            await asyncio.sleep(0)
+            cancelled.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert undone == ["result"]
 
     run(main)
 
