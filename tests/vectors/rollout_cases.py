@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import typing
@@ -203,8 +204,7 @@ async def _live_thread(given: JsonObject, home: Path) -> object:
     results: list[str] = []
     live: LiveThread | None = None
     async with open_appender() as appender:
-        index = ThreadIndex(home)
-        store = LocalThreadStore(home, appender, index=lambda: index)
+        store = LocalThreadStore(home, appender, index=functools.partial(ThreadIndex, home))
         for call in _list(given["calls"]):
             name, *arguments = _list(call)
             try:
@@ -225,7 +225,8 @@ async def _live_thread(given: JsonObject, home: Path) -> object:
                 results.append("ok")
         live_at_end = bool(store.live_threads())
         found = await store.find_thread(thread_id)
-        row = await index.run(lambda connection: read_thread(connection, thread_id=thread_id))
+        assert store.index is not None
+        row = await store.index.run(lambda connection: read_thread(connection, thread_id=thread_id))
         assert (row is None) == (found is None)
         await store.aclose()
     files = sorted(home.rglob("*.jsonl"))
