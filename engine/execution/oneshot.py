@@ -73,7 +73,6 @@ async def run_command(
     Raises `SpawnError`/`ProcessError`, and what `on_output` raises. Cancellation kills the tree (shielded, ms).
     """
     started = trio.current_time()
-    process = await supervisor.spawn(argv, cwd=cwd, env=env, files=files)
     stdout, stderr = HeadBuffer(), HeadBuffer()
     failure: Exception | None = None
     timed_out = False
@@ -99,7 +98,7 @@ async def run_command(
         finished.set()
 
     finished = trio.Event()
-    async with process:
+    async with await supervisor.spawn(argv, cwd=cwd, env=env, files=files) as process:  # Ctrl-C has no gap here
         with trio.CancelScope() as command:
             async with trio.open_nursery() as readers:
                 readers.start_soon(read_both)

@@ -197,9 +197,11 @@ class Process:
         finally:
             self.close_streams()
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Self:
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:

@@ -111,10 +111,8 @@ async def _mcp_servers(start: Start) -> None:
 async def _mcp_server(name: str, start: Start) -> None:
     """One server: a process that answers lines, until the session ends."""
     services = start.services
-    process = await services.supervisor.spawn(
-        ["cat"], cwd=os.fspath(services.home), env=services.environment, stdin="pipe"
-    )
-    async with process:
+    spawning = services.supervisor.spawn(["cat"], cwd=os.fspath(services.home), env=services.environment, stdin="pipe")
+    async with await spawning as process:
         with running(f"mcp server {name}"):
             assert process.stdin is not None
             await process.stdin.send_all(b"initialize\n")
