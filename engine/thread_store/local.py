@@ -70,6 +70,7 @@ class LocalThreadStore(LocalThreads):
     async def aclose(self, grace: float = 10.0) -> None:
         """Lets go of everything the store holds; call it after the appender has ended. Idempotent."""
         self.locks.close()
+        self._open_index = None  # what is told from now on is told to nobody
         if self.opened_index is not None:
             await self.opened_index.aclose(grace)
 
@@ -293,8 +294,8 @@ class _IndexTouch:
 
     def _touch(self) -> None:
         index = self._store.index
-        assert index is not None
-        index.touch(self._writer.path)
+        if index is not None:
+            index.touch(self._writer.path)
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from engine.protocol.wire import UnknownVariant
 from engine.rollout.lines import encode_rollout_line
 from engine.thread_store.appender import Appender, open_appender
 from engine.thread_store.hop import on_the_spot
+from engine.thread_store.index import ThreadIndex
 from engine.thread_store.interface import ResumeThread, StoredThread, ThreadQuery
 from engine.thread_store.local import LocalThreadStore, open_local_store
 from engine.thread_store.locks import ThreadLocked
@@ -394,3 +395,27 @@ async def test_a_resume_that_fails_or_is_abandoned_locks_nothing(store: LocalThr
     await (await store.resume(ResumeThread(thread=thread_id))).live.discard()
     assert not list(tmp_path.rglob("*.lock"))
     assert store.live_threads() == ()
+
+
+async def test_the_index_is_made_when_it_is_needed_and_not_after_the_end(tmp_path: Path) -> None:
+    made: list[ThreadIndex] = []
+
+    def index() -> ThreadIndex:
+        made.append(ThreadIndex(tmp_path))
+        return made[-1]
+
+    async with open_appender() as appender:
+        store = LocalThreadStore(tmp_path, appender, index=index)
+        live, unused = store.create(create()), store.create(create())
+        assert made == []
+        live.append([said("hello")])
+        await live.flush()
+        assert len(made) == 1
+        await live.shutdown()
+        await unused.shutdown()
+        await store.aclose()
+    late = LocalThreadStore(tmp_path, appender, index=index)
+    await late.aclose()
+    assert late.index is None
+    assert store.index is made[0]
+    assert len(made) == 1
