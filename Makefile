@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard _speedups/*.pyx)
 PYTEST := -m "not soak"
-PROOFS := -m "soak or proof or hypothesis" -n 2 --dist worksteal -v
+PROOFS := -m "soak or proof or hypothesis" -n 2 --dist worksteal -v -o faulthandler_timeout=0
 TWINS := tests/rollout tests/permissions tests/thread_store
 BENCH ?=
 

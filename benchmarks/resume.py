@@ -177,7 +177,7 @@ def _probe(bench: Bench, home: Path, thread: str, *, turn: bool) -> dict[str, fl
 
 async def _weigh(home: Path, workspace: Path, thread: str, turn: bool) -> dict[str, float]:
     """Bytes by which this process grew: when the session was there, with `turn` also after its first turn."""
-    model = engine.ScriptedModel([scripts.response(scripts.say("ok"))])
+    model = engine.ScriptedModel([scripts.response(scripts.say("ok"), repeat=None)])  # a long thread is compacted first
     async with engine.open_engine(home=home, model=model) as host:
         await host.start_session(engine.SessionSettings(cwd=workspace, ephemeral=True))
         gc.collect()

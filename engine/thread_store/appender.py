@@ -40,6 +40,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PATIENCE = Patience()
+AT_ONCE = Patience(descriptors=0.0)  # on the thread of Trio nobody can wait for a descriptor
 RECOVERED = "The transcript {path} can be written again; everything that waited is saved."
 RESTORED = (
     "The transcript {path} was removed, replaced or cut by another program while its thread was running. "
@@ -256,8 +257,14 @@ class Appender:
 class InlineAppender(Appender):
     """Does each job on the spot, on Trio's thread. What failed is tried again with a later job, not by itself."""
 
-    def __init__(self, *, files: FileOperations | None = None, durability: Durability = "os") -> None:
-        super().__init__(files=files, durability=durability, patience=Patience(descriptors=0.0))
+    def __init__(
+        self,
+        *,
+        files: FileOperations | None = None,
+        durability: Durability = "os",
+        patience: Patience = AT_ONCE,
+    ) -> None:
+        super().__init__(files=files, durability=durability, patience=patience)
 
     def _hand_over(self, job: Job) -> None:
         outcomes = self._batches.retry() + self._batches.run([job])

@@ -19,6 +19,7 @@ import trio
 from engine.errors import StoreError
 from engine.protocol.ids import ThreadId
 from engine.thread_store.appender import Appender, InlineAppender
+from engine.thread_store.batches import Patience
 from engine.thread_store.index import ThreadIndex
 from engine.thread_store.interface import ThreadStore
 from engine.thread_store.local import LocalThreadStore
@@ -29,6 +30,9 @@ __all__ = ["BACKENDS", "Backend", "LocalBackend", "MemoryBackend"]
 
 
 CREATED = time.struct_time((2025, 1, 2, 3, 4, 5, 0, 0, -1))  # as the threads of the model say
+CALM = Patience(
+    first=3600.0, longest=3600.0, descriptors=0.0
+)  # the reference tries nothing again by itself, however slow the machine
 
 
 class Backend(Protocol):
@@ -90,7 +94,8 @@ class LocalBackend:
         self._open()
 
     def _open(self) -> None:
-        self._appender = InlineAppender(files=self._files) if self._inline else Appender(files=self._files)
+        made = InlineAppender if self._inline else Appender
+        self._appender = made(files=self._files, patience=CALM)
         index = functools.partial(ThreadIndex, self._home) if self._indexed else None
         self.store = LocalThreadStore(self._home, self._appender, index=index, local_time=lambda: CREATED)
 
