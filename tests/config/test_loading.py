@@ -314,19 +314,21 @@ args = ["--a"]
 """ + "".join(f'\n[projects."/p/{number}"]\ntrust_level = "trusted"\n' for number in range(10))
 
 
-def test_a_typical_file_loads_in_less_than_three_milliseconds(home: Home) -> None:
-    home.load(TYPICAL)
-    times = []
+def quickest(home: Home) -> float:
+    """Seconds of the quickest of thirty loads: what else the machine does is in all others."""
+    times: list[float] = []
     for _ in range(30):
         start = perf_counter()
         load_config(home.home, cwd=home.cwd, env=home.env, system_folder=home.root / "etc")
         times.append(perf_counter() - start)
-    assert min(times) < 0.003
+    return min(times)
+
+
+def test_a_typical_file_loads_in_less_than_three_milliseconds(home: Home) -> None:
+    home.load(TYPICAL)
+    assert quickest(home) < 0.003
     home.file.unlink()
-    start = perf_counter()
-    for _ in range(10):
-        load_config(home.home, cwd=home.cwd, env=home.env, system_folder=home.root / "etc")
-    assert (perf_counter() - start) / 10 < 0.003
+    assert quickest(home) < 0.003
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:
