@@ -110,6 +110,8 @@ class DiskView:
 
     def resolve(self, path: str) -> str | None:
         try:
+            if "/.." in path:
+                os.stat(path)  # `realpath` would go up from a file, too
             return normal_path(os.path.realpath(path, strict=True))
         except (OSError, ValueError):
             return None
