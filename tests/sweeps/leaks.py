@@ -23,7 +23,7 @@ import engine
 from engine.execution._link import Link
 from tests.sweeps.services import RUNNING
 
-__all__ = ["Snapshot", "differences", "inside", "outside"]
+__all__ = ["OF_THE_ENGINE", "Snapshot", "differences", "inside", "outside"]
 
 OF_THE_ENGINE = (
     "rollout writer",
