@@ -16,12 +16,13 @@ FIXED_LOOP = 200_000  # rounds; a few milliseconds of pure arithmetic
 
 @attrs.frozen
 class Summary:
-    """Samples in five numbers. The median is the one to quote; the minimum is the best view of an idle machine."""
+    """Samples in six numbers. The median is the one to quote; the minimum is the best view of an idle machine."""
 
     n: int
     minimum: float
     median: float
     p95: float
+    p99: float
     maximum: float
 
 
@@ -43,6 +44,7 @@ def summarise(samples: Sequence[float]) -> Summary | None:
         minimum=min(samples),
         median=statistics.median(samples),
         p95=percentile(samples, 0.95),
+        p99=percentile(samples, 0.99),
         maximum=max(samples),
     )
 

@@ -103,7 +103,7 @@ class Results:
         table = Table(title_justify="left", show_edge=False, pad_edge=False)
         for name in ("figure", "what"):
             table.add_column(name, overflow="fold")
-        for name in ("ours", "(min / p95 / max; n)", "peer", "(min / p95 / max; n)", "ratio", "budget"):
+        for name in ("ours", "(min / p95 / p99 / max; n)", "peer", "(min / p95 / p99 / max; n)", "ratio", "budget"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("")
         for figure in self.figures.values():
@@ -166,7 +166,8 @@ def _median(summary: Summary | None, unit: str) -> str:
 def _spread(summary: Summary | None) -> str:
     if summary is None:
         return ""
-    return " / ".join(map(_number, (summary.minimum, summary.p95, summary.maximum))) + f"; {summary.n}"
+    spread = (summary.minimum, summary.p95, summary.p99, summary.maximum)
+    return " / ".join(map(_number, spread)) + f"; {summary.n}"
 
 
 def _ratio(ratio: float | None) -> str:

@@ -33,7 +33,19 @@ from engine.accel import implementation
 
 __all__ = ["main"]
 
-SCENARIOS = ("warm", "turns", "cold", "memory", "resume", "imports", "scanner", "permissions", "sandbox", "threads")
+SCENARIOS = (
+    "warm",
+    "turns",
+    "cold",
+    "memory",
+    "idle",
+    "resume",
+    "imports",
+    "scanner",
+    "permissions",
+    "sandbox",
+    "threads",
+)
 RESULTS = Path("bench-results") / "startup.json"
 WIDTH = 200  # columns of a table that goes to a file
 

@@ -23,7 +23,7 @@ def test_summaries_are_ordered_and_made_of_the_samples(values: list[float]) -> N
     assert found.minimum == min(values)
     assert found.maximum == max(values)
     assert found.minimum <= found.median <= found.maximum
-    assert found.minimum <= found.p95 <= found.maximum
+    assert found.minimum <= found.p95 <= found.p99 <= found.maximum
 
 
 @given(samples)

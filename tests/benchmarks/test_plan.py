@@ -18,15 +18,17 @@ def test_bench_toml_holds_what_was_promised() -> None:
     budgets = Plan.load(quick=True).budgets
     promised = {
         "cold.exec": "<= 2.2x peer",
-        "warm.persistent": "<= 1/10 peer",
-        "burst.persistent": ">= 20x peer",
+        "warm.persistent": "<= 1/20 peer",
+        "burst.persistent": ">= 30x peer",
         "turn.answer": "<= 1/10 peer",
         "turn.shell": "<= 1/5 peer",
         "turn.sandboxed": "<= 1/4 peer",
-        "memory.session": "<= 50 KiB",
+        "memory.session": "<= 40 KiB",
+        "idle.cpu": "<= 0.5 %",
+        "loop.memory": "<= 2 MB",
         "import.engine": "<= 10 ms",
     }
-    units = {"memory.session": "KiB"}
+    units = {"memory.session": "KiB", "idle.cpu": "%", "loop.memory": "MB"}
     assert {name: budgets[name].text(units.get(name, "ms")) for name in promised} == promised
 
 
