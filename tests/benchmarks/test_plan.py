@@ -19,6 +19,7 @@ def test_bench_toml_holds_what_was_promised() -> None:
     promised = {
         "cold.exec": "<= 2.2x peer",
         "warm.persistent": "<= 1/20 peer",
+        "warm.persistent.p95": "<= 3 ms",
         "burst.persistent": ">= 30x peer",
         "turn.answer": "<= 1/10 peer",
         "turn.shell": "<= 1/5 peer",

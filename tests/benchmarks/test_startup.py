@@ -39,7 +39,7 @@ SIZES = {
     "thread_writers": 5,
 }
 FIGURES = {
-    "warm": {"warm.persistent", "warm.ephemeral", "step.session", "burst.persistent"},
+    "warm": {"warm.persistent", "warm.persistent.p95", "warm.ephemeral", "step.session", "burst.persistent"},
     "turns": {
         "turn.answer",
         "turn.shell",
