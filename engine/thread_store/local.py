@@ -137,7 +137,7 @@ class LocalThreadStore(LocalThreads):
     async def _fork_source(self, source: ThreadId | Path) -> Callable[[], RolloutBytes]:
         """Opens the source; blocking."""
         from engine.thread_store.finding import at_its_place
-        from engine.thread_store.opening import at_live_place, current_path
+        from engine.thread_store.opening import at_live_place, current_path, place_now
         from engine.thread_store.rollout_bytes import RolloutBytes
 
         thread = source if isinstance(source, Path) else parse_thread_id(source)
@@ -145,7 +145,9 @@ class LocalThreadStore(LocalThreads):
         live = None if named is None else self._live.get(named)
         if live is not None:
             await live.persist()
-        if isinstance(thread, Path) or live is None or live.rollout_path is None:
+        if isinstance(thread, Path):
+            return functools.partial(at_its_place, functools.partial(place_now, self.home, thread), RolloutBytes)
+        if live is None or live.rollout_path is None:
             return functools.partial(at_its_place, functools.partial(current_path, self.home, thread), RolloutBytes)
         return functools.partial(at_live_place, self.home, live.rollout_path, thread, RolloutBytes)
 
@@ -195,15 +197,16 @@ class LocalThreadStore(LocalThreads):
     async def load_history(self, thread: ThreadId | Path) -> StoredHistory:
         """See `ThreadStore.load_history`."""
         from engine.thread_store.finding import at_its_place
-        from engine.thread_store.opening import at_live_place, current_path
+        from engine.thread_store.opening import at_live_place, current_path, place_now
         from engine.thread_store.reading import load_rollout
 
-        if not isinstance(thread, Path):
-            thread = parse_thread_id(thread)
-            live = self._live.get(thread)
-            if live is not None and live.rollout_path is not None:
-                await live.flush_quietly()
-                return await self._hop(at_live_place, self.home, live.rollout_path, thread, load_rollout)
+        if isinstance(thread, Path):
+            return await self._hop(at_its_place, functools.partial(place_now, self.home, thread), load_rollout)
+        thread = parse_thread_id(thread)
+        live = self._live.get(thread)
+        if live is not None and live.rollout_path is not None:
+            await live.flush_quietly()
+            return await self._hop(at_live_place, self.home, live.rollout_path, thread, load_rollout)
         return await self._hop(at_its_place, functools.partial(current_path, self.home, thread), load_rollout)
 
     async def load_tail(self, thread: ThreadId | Path) -> StoredTail:

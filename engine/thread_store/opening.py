@@ -19,12 +19,13 @@ from engine.thread_store.files import FileStatus
 from engine.thread_store.finding import at_its_place, find_archived, find_rollout, looks
 from engine.thread_store.interface import StoredHistory
 from engine.thread_store.locks import RolloutLock, RolloutLocks
+from engine.thread_store.places import places_of
 from engine.thread_store.reading import load_rollout
 from engine.thread_store.rollout_bytes import RolloutBytes
 from engine.thread_store.stored_files import anywhere
 from engine.thread_store.stored_tail import RolloutFileTail, StoredTail
 
-__all__ = ["OpenedRollout", "TailReading", "at_live_place", "current_path"]
+__all__ = ["OpenedRollout", "TailReading", "at_live_place", "current_path", "place_now"]
 
 T = TypeVar("T")
 
@@ -40,6 +41,17 @@ def current_path(home: Path, thread: ThreadId | Path) -> Path:
         if find_archived(home, thread) is not None:
             raise archived_thread(thread)
     raise not_found(thread)
+
+
+def place_now(home: Path, path: Path) -> Path:
+    """Where the rollout is that stood at `path`: below the home others may have archived it, or brought it back."""
+    path = path.absolute()
+    if path.is_relative_to(home):
+        for _ in looks(home):
+            for place in places_of(home, str(path)):
+                if os.path.exists(place):
+                    return Path(place)
+    return path
 
 
 def at_live_place(home: Path, path: str, thread_id: ThreadId, act: Callable[[Path], T]) -> T:

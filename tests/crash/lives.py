@@ -102,7 +102,10 @@ class _Life:
             await trio.lowlevel.checkpoint()
             known = await self.threads(host)
             if not known:  # all were put away, and by one who is no more
-                known = [(await host.start_session(self.settings())).thread_id]
+                session = await host.start_session(self.settings())
+                await session.durable()
+                await session.aclose()
+                known = [session.thread_id]
             for thread in known:
                 try:
                     if self.chance.random() < 0.5:

@@ -115,7 +115,7 @@ async def test_its_metadata_is_changed_where_it_is(store: LocalThreadStore) -> N
     assert found.git.branch == branches[-1]
 
 
-@pytest.mark.parametrize("action", ["resume", "resume a tail", "fork", "read"])
+@pytest.mark.parametrize("action", ["resume", "resume a tail", "fork", "fork a file", "read", "read a file"])
 async def test_it_is_taken_up_or_said_to_be_archived(store: LocalThreadStore, action: str) -> None:
     thread, path = await stored(store)
 
@@ -128,10 +128,12 @@ async def test_it_is_taken_up_or_said_to_be_archived(store: LocalThreadStore, ac
                 await (await store.resume(ResumeThread(thread=thread, tail=tail))).live.shutdown()
             finally:
                 tail.close()
-        elif action == "fork":
-            await (await store.fork(ForkThread(source=thread, meta=meta(), snapshot=Interrupted()))).discard()
+        elif action in ("fork", "fork a file"):  # a session forks the file it has read
+            source = thread if action == "fork" else Path(path)
+            await (await store.fork(ForkThread(source=source, meta=meta(), snapshot=Interrupted()))).discard()
         else:
-            assert (await store.load_history(thread)).thread_id == thread
+            source = thread if action == "read" else Path(path)
+            assert (await store.load_history(source)).thread_id == thread
 
     with moved_to_and_fro(store.home, path) as going_on:
         while going_on():
