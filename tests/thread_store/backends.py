@@ -116,6 +116,8 @@ class LocalBackend:
         await self._appender.aclose()
         self._dead.append(self.store)
         self._open()
+        if self.store.index is not None:
+            await self.store.index.sweep()  # what the index was not told any more is listed once the repair has passed
 
     async def aclose(self) -> None:
         self.mend()
