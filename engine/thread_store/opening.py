@@ -104,15 +104,16 @@ class OpenedRollout:
 
     def open(self, locks: RolloutLocks, thread: ThreadId | Path, history: StoredHistory | StoredTail | None) -> None:
         """Looks whether the file can be appended to, locks it, and loads what was not loaded before."""
-        find = functools.partial(current_path, locks.home, thread)
         if history is None or history.path is None:
+            find = functools.partial(current_path, locks.home, thread)
             at_its_place(find, lambda path: self._open(locks, path, None))
             return
         try:
             self._open(locks, Path(history.path), history)
         except ThreadNotFound as missing:
-            if isinstance(thread, Path):
+            if not Path(history.path).is_relative_to(locks.home.absolute()):
                 raise
+            find = functools.partial(current_path, locks.home, history.thread_id)
             try:  # others may have moved it since it was read
                 at_its_place(find, lambda path: self._open(locks, path, history))
             except ThreadNotFound:

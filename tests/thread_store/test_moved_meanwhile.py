@@ -115,17 +115,20 @@ async def test_its_metadata_is_changed_where_it_is(store: LocalThreadStore) -> N
     assert found.git.branch == branches[-1]
 
 
-@pytest.mark.parametrize("action", ["resume", "resume a tail", "fork", "fork a file", "read", "read a file"])
+@pytest.mark.parametrize(
+    "action", ["resume", "resume a tail", "resume a file", "fork", "fork a file", "read", "read a file"]
+)
 async def test_it_is_taken_up_or_said_to_be_archived(store: LocalThreadStore, action: str) -> None:
     thread, path = await stored(store)
 
     async def act() -> None:
         if action == "resume":
             await (await store.resume(ResumeThread(thread=thread))).live.shutdown()
-        elif action == "resume a tail":
+        elif action in ("resume a tail", "resume a file"):  # a session resumes the file it has read
             tail = await store.load_tail(thread)
             try:
-                await (await store.resume(ResumeThread(thread=thread, tail=tail))).live.shutdown()
+                named = thread if action == "resume a tail" or tail.path is None else Path(tail.path)
+                await (await store.resume(ResumeThread(thread=named, tail=tail))).live.shutdown()
             finally:
                 tail.close()
         elif action in ("fork", "fork a file"):  # a session forks the file it has read
