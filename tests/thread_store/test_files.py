@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
 
-from engine.thread_store.files import RealFiles, create_with_folders
+from engine.thread_store.files import TRIES, RealFiles, create_with_folders
 
 
 def test_what_was_made_is_told_innermost_first(tmp_path: Path) -> None:
@@ -38,23 +37,34 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     assert made == []
 
 
-def test_others_take_the_folders_back(tmp_path: Path) -> None:
-    over = threading.Event()
+class TakenBack(RealFiles):
+    """Others take the folders back whenever they were made, `before` times while that goes on, then `after` times."""
 
-    def disturb() -> None:
-        while not over.is_set():
-            for folder in ("a/b/c", "a/b", "a"):
-                try:
-                    os.rmdir(tmp_path / folder)
-                except OSError:
-                    pass
+    def __init__(self, folder: Path, *, before: int, after: int) -> None:
+        self.folder, self.before, self.after = folder, before, after
 
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    try:
-        for _ in range(300):
-            os.close(create_with_folders(RealFiles(), f"{tmp_path}/a/b/c/file", []))
-            shutil.rmtree(tmp_path / "a", ignore_errors=True)
-    finally:
-        over.set()
-        thread.join()
+    def make_directories(self, path: str) -> list[str]:
+        if self.before > 0:
+            self.before -= 1
+            raise FileNotFoundError(2, "a folder was taken back", path)
+        made = super().make_directories(path)
+        if self.after > 0:
+            self.after -= 1
+            shutil.rmtree(self.folder)
+        return made
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 1), (3, 3), (0, TRIES - 1), (TRIES - 1, 0)])
+def test_others_take_the_folders_back(tmp_path: Path, before: int, after: int) -> None:
+    made: list[str] = []
+    files = TakenBack(tmp_path / "a", before=before, after=after)
+    os.close(create_with_folders(files, f"{tmp_path}/a/b/file", made))
+    assert (tmp_path / "a" / "b" / "file").exists()
+    assert made == [f"{tmp_path}/a/b", f"{tmp_path}/a"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(TRIES, 0), (0, TRIES)])
+def test_others_who_never_stop_are_an_error(tmp_path: Path, before: int, after: int) -> None:
+    files = TakenBack(tmp_path / "a", before=before, after=after)
+    with pytest.raises(FileNotFoundError):
+        create_with_folders(files, f"{tmp_path}/a/b/file", [])

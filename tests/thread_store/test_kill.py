@@ -19,8 +19,10 @@ from tests.thread_store.stories import kept, telling
 
 pytestmark = pytest.mark.damages_home("by a kill")
 
+SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
 ROOT = Path(__file__).parents[2]
 LIVES = 3  # each thread is created, and resumed by the processes after the first
+TOLD = 300 if SOAK else 40  # acknowledgements that a life is waited for at most; one may be of thousands of items
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ async def _live_and_check(store: LocalThreadStore, home: Path, durability: str, 
     threads = [new_thread_id() for _ in range(3)]
     before: dict[str, int] = dict.fromkeys(threads, 0)
     for _ in range(LIVES):
-        acknowledged = live_and_be_killed(home, durability, list(threads), chance.randrange(300))
+        acknowledged = live_and_be_killed(home, durability, list(threads), chance.randrange(TOLD))
         tried(kills=1, acknowledgements=sum(acknowledged.values()))
         for thread in threads:
             if await store.find_thread(thread) is None:
