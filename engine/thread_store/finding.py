@@ -39,7 +39,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-MOVES = 8  # of one file by others, that one look for it may meet
+MOVES = 32  # of one file by others, that one look for it may meet
 CLOCK_BEHIND = 1_000_000_000  # nanoseconds by which the time of a folder may be behind, above all that of a server
 SCANNED_FILES = 10_000  # the newest names a search looks at (rollout.md 4.1)
 EAST, WEST = 14 * 3600, 12 * 3600  # seconds by which local time, as in names, may be off from UTC

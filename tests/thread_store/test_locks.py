@@ -6,13 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from engine.errors import ConflictError
+from engine.thread_store import locks
 from engine.thread_store.locks import LOCK_SUFFIX, LOCKS_DIRECTORY, RolloutLock, RolloutLocks, ThreadLocked
 from tests.thread_store.stories import open_descriptors
 
@@ -159,29 +159,24 @@ def test_a_lock_whose_folder_went_is_let_go_of(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_the_folder_of_the_locks_comes_and_goes(tmp_path: Path) -> None:
-    """Other stores on this home let go of their last lock all the time, and take the folder with it."""
-    folder, over = tmp_path / LOCKS_DIRECTORY, threading.Event()
+@pytest.mark.parametrize("times", [1, 2, locks.TRIES - 1])
+def test_the_folder_of_the_locks_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Other stores on this home let go of their last lock just then, and take the folder with it."""
+    left, make = times, locks._make_folder
 
-    def disturb() -> None:
-        while not over.is_set():
-            for act in (folder.mkdir, folder.rmdir):
-                try:
-                    act()
-                except OSError:
-                    pass
+    def taken_back(path: str) -> None:
+        nonlocal left
+        make(path)
+        if left:
+            left -= 1
+            os.rmdir(path)
 
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    try:
-        locks = RolloutLocks(tmp_path)
-        for number in range(300):
-            lock = locks.take(str(tmp_path / f"rollout-{number}"))
-            assert (tmp_path / f"rollout-{number}{LOCK_SUFFIX}").is_symlink()
-            lock.release()
-    finally:
-        over.set()
-        thread.join()
+    monkeypatch.setattr(locks, "_make_folder", taken_back)
+    lock = RolloutLocks(tmp_path).take(str(tmp_path / "rollout"))
+    assert (tmp_path / f"rollout{LOCK_SUFFIX}").is_symlink()
+    lock.release()
+    assert left == 0
+    assert not (tmp_path / LOCKS_DIRECTORY).exists()
 
 
 def test_something_else_stands_where_the_folder_should_be(tmp_path: Path) -> None:
