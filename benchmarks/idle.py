@@ -80,6 +80,8 @@ async def _loop(home: Path, workspace: Path, count: int) -> list[float]:
             for _ in range(sessions):
                 async with host.session(settings) as session:
                     await session.run("hello")
+            await host.threads.reindex()  # the thread of the index has rollouts open while it reads them
+            await host.threads.list(engine.ListThreads(limit=1))
             gc.collect()
             threads = [thread for thread in threading.enumerate() if not thread.name.startswith(POOL)]
             return [anonymous_memory() / MB, float(len(os.listdir("/proc/self/fd"))), float(len(threads))]

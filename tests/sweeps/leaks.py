@@ -23,7 +23,7 @@ import engine
 from engine.execution._link import Link
 from tests.sweeps.services import RUNNING
 
-__all__ = ["OF_THE_ENGINE", "Snapshot", "differences", "inside", "outside"]
+__all__ = ["OF_THE_ENGINE", "Snapshot", "differences", "index_is_idle", "inside", "outside"]
 
 OF_THE_ENGINE = (
     "rollout writer",
@@ -111,7 +111,7 @@ async def inside(opened: engine.Engine, *folders: Path) -> Snapshot:
             # Those that were abandoned too, so `wait_all_threads_completed` is not enough.
             while _busy_workers():  # noqa: ASYNC110
                 await trio.sleep(POLL_S)
-            await _index_is_idle(opened)
+            await index_is_idle(opened)
         await trio.testing.wait_all_tasks_blocked()
     process = _of_the_process(folders)
     tasks = Counter(_tasks(_main_task()))
@@ -130,7 +130,7 @@ async def inside(opened: engine.Engine, *folders: Path) -> Snapshot:
     )
 
 
-async def _index_is_idle(opened: engine.Engine) -> None:
+async def index_is_idle(opened: engine.Engine) -> None:
     """Returns once the thread of the index has looked at all it was told of: meanwhile it has rollouts open."""
     index = getattr(opened._services.store, "index", None)
     if index is not None and index._database.started:

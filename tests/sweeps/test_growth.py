@@ -25,8 +25,10 @@ import trio
 import engine
 from benchmarks.measures import anonymous_memory
 from engine.models.scripts import reply, response, shell
+from tests.sweeps.leaks import index_is_idle
 
-def held():
+async def held(opened):
+    await index_is_idle(opened)
     gc.collect()
     return {
         "memory": anonymous_memory(),
@@ -52,8 +54,8 @@ async def main(home, cwd, kind):
             if kind == "resumed" and number % 20 == 0:
                 thread = None  # or it grows for ever
             if number + 1 == int(sys.argv[5]):
-                before = held()
-        print(json.dumps([before, held()]))
+                before = await held(opened)
+        print(json.dumps([before, await held(opened)]))
 
 trio.run(main, *sys.argv[1:4])
 """
