@@ -9,6 +9,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from engine.telemetry.otlp_http import connection
 from engine.telemetry.settings import Exporter
 
 __all__ = ["logs", "metrics", "spans"]
@@ -16,35 +17,14 @@ __all__ = ["logs", "metrics", "spans"]
 
 def spans(target: Exporter, timeout: float) -> SpanExporter:
     """What sends spans there; `timeout`: seconds for one request with its retries."""
-    return OTLPSpanExporter(
-        endpoint=target.endpoint,
-        headers=dict(target.headers),
-        timeout=timeout,
-        certificate_file=target.ca_certificate,
-        client_certificate_file=target.client_certificate,
-        client_key_file=target.client_private_key,
-    )
+    return OTLPSpanExporter(**connection(target, timeout))
 
 
 def logs(target: Exporter, timeout: float) -> LogRecordExporter:
     """What sends log records there."""
-    return OTLPLogExporter(
-        endpoint=target.endpoint,
-        headers=dict(target.headers),
-        timeout=timeout,
-        certificate_file=target.ca_certificate,
-        client_certificate_file=target.client_certificate,
-        client_key_file=target.client_private_key,
-    )
+    return OTLPLogExporter(**connection(target, timeout))
 
 
 def metrics(target: Exporter, timeout: float) -> MetricExporter:
     """What sends metrics there."""
-    return OTLPMetricExporter(
-        endpoint=target.endpoint,
-        headers=dict(target.headers),
-        timeout=timeout,
-        certificate_file=target.ca_certificate,
-        client_certificate_file=target.client_certificate,
-        client_key_file=target.client_private_key,
-    )
+    return OTLPMetricExporter(**connection(target, timeout))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import grpc
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -17,29 +19,29 @@ __all__ = ["logs", "metrics", "spans"]
 
 def spans(target: Exporter, timeout: float) -> SpanExporter:
     """What sends spans there; `timeout`: seconds for one request with its retries. Raises `OSError`."""
-    return OTLPSpanExporter(
-        endpoint=target.endpoint,
-        insecure=_is_open(target),
-        credentials=_credentials(target),
-        headers=_metadata(target),
-        timeout=timeout,
-    )
+    return OTLPSpanExporter(**_channel(target, timeout))
 
 
 def logs(target: Exporter, timeout: float) -> LogRecordExporter:
     """What sends log records there. Raises `OSError`."""
-    return OTLPLogExporter(
-        endpoint=target.endpoint,
-        insecure=_is_open(target),
-        credentials=_credentials(target),
-        headers=_metadata(target),
-        timeout=timeout,
-    )
+    return OTLPLogExporter(**_channel(target, timeout))
 
 
 def metrics(target: Exporter, timeout: float) -> MetricExporter:
     """What sends metrics there. Raises `OSError`."""
-    return OTLPMetricExporter(
+    return OTLPMetricExporter(**_channel(target, timeout))
+
+
+class _Channel(TypedDict):
+    endpoint: str
+    insecure: bool
+    credentials: grpc.ChannelCredentials | None
+    headers: dict[str, str]
+    timeout: float
+
+
+def _channel(target: Exporter, timeout: float) -> _Channel:
+    return _Channel(
         endpoint=target.endpoint,
         insecure=_is_open(target),
         credentials=_credentials(target),
