@@ -6,14 +6,11 @@ with `make soak`: then it is a thousand kills and more.
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import attrs
 import pytest
@@ -30,6 +27,7 @@ from engine.session.compaction.texts import summary_text
 from engine.thread_store.interface import ListThreads, StoredHistory
 from engine.thread_store.threads import Threads
 from engine.thread_store.verifying import HomeReport, verify_home
+from tests.crash.killer import Killer
 from tests.crash.lives import LIVES, model
 from tests.proofs import tried
 from tests.thread_store.stories import create, said, telling
@@ -63,42 +61,9 @@ pytestmark = [
 ]
 
 
-@final
-class Forks:
-    """The process that forks and kills."""
-
-    def __init__(self, user_home: Path) -> None:
-        """`user_home`: not the user's own, whose profile would be killed half-way, too."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.forking"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(user_home)},
-            text=True,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-
-    def kill(self, home: Path, lives: list[dict[str, Any]]) -> list[list[str]]:
-        """Has them live and be killed; what each of them told."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"home": str(home), "lives": lives}) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        assert answer["orphans"] == [], "processes outlived the engine that started them"
-        told: list[list[str]] = answer["told"]
-        return told
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.communicate()
-
-
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    made = Forks(tmp_path_factory.mktemp("user"))
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
+    made = Killer("tests.crash.forking", tmp_path_factory.mktemp("user"))
     yield made
     made.close()
 
@@ -154,12 +119,12 @@ def test_the_seeds_wait_for_every_kind_of_acknowledgement() -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-async def test_nothing_acknowledged_is_lost(forks: Forks, tmp_path: Path, seed: int) -> None:
+async def test_nothing_acknowledged_is_lost(forks: Killer, tmp_path: Path, seed: int) -> None:
     home = tmp_path / "home"
     promised = Promised()
     await _furnish(home, promised)
     for lives in plan(seed):
-        for life, told in zip(lives, forks.kill(home, lives), strict=True):
+        for life, told in zip(lives, forks.do(home=str(home), lives=lives)["told"], strict=True):
             for line in told:
                 promised.take(line)
             tried(kills=1, acknowledgements=len(told), **{f"by_{life['kind']}": len(told)})

@@ -3,20 +3,19 @@ a home that is sound; the next start works."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import attrs
 import pytest
 
 from engine.thread_store.verifying import verify_home
+from tests.crash.killer import Killer
 from tests.proofs import tried
 from tests.sweeps.places import Stored, stored_threads
 
@@ -34,40 +33,9 @@ pytestmark = [
 ]
 
 
-@final
-class Server:
-    """The process that starts and kills."""
-
-    def __init__(self, user_home: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.starting"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(user_home)},
-            text=True,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
-
-    def do(self, **order: object) -> dict[str, Any]:
-        """What came of an order. Nothing of it runs any more."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert answer["orphans"] == [], "processes outlived the engine that started them"
-        return answer
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.communicate()
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("user"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
+    made = Killer("tests.crash.starting", tmp_path_factory.mktemp("user"))
     yield made
     made.close()
 
@@ -92,7 +60,7 @@ def rollouts(home: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_a_line(kind: str, server: Server, stored: Stored, tmp_path: Path) -> None:
+def test_killed_at_a_line(kind: str, server: Killer, stored: Stored, tmp_path: Path) -> None:
     def start(number: int, line: list[str] | None, *, watch: bool = False) -> dict[str, Any]:
         folder = tmp_path / str(number)
         home = folder / "home"
@@ -127,7 +95,7 @@ def test_killed_at_a_line(kind: str, server: Server, stored: Stored, tmp_path: P
 class Command:
     """`engine exec` as a real process, with a command in its turn; `seconds`: how long it takes undisturbed."""
 
-    server: Server
+    server: Killer
     argv: list[str]
     seconds: float = 0.0
 
@@ -138,7 +106,7 @@ class Command:
 
 
 @pytest.fixture(scope="module")
-def command(server: Server, stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> Command:
+def command(server: Killer, stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> Command:
     folder = tmp_path_factory.mktemp("command")
     script = folder / "script.toml"
     script.write_text('[[responses]]\nshell = "sleep 1000 >/dev/null 2>&1 & echo out"\n[[responses]]\ntext = "fine"\n')
