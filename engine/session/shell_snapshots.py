@@ -38,9 +38,9 @@ def session_snapshots(core: SessionCore) -> ShellSnapshots | None:
 
 def _last_used(home: Path, thread: ThreadId) -> float | None:
     """When the rollout of a thread was last written to. Blocks."""
-    from engine.thread_store.finding import find_archived, find_rollout
+    from engine.thread_store.finding import find_anywhere
 
-    path = find_rollout(home, thread) or find_archived(home, thread)
+    path = find_anywhere(home, thread)
     try:
         return None if path is None else os.stat(path).st_mtime
     except FileNotFoundError:

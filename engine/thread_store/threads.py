@@ -15,7 +15,6 @@ import attrs
 import trio
 
 from engine import __version__
-from engine.errors import ThreadNotFound
 from engine.protocol.ids import ThreadId, new_thread_id, parse_thread_id
 from engine.rollout.inline_images import items_with_images
 from engine.rollout.lines import format_timestamp
@@ -46,7 +45,6 @@ __all__ = ["Threads", "snapshot_of"]
 Thread = ThreadId | str
 
 GRACE = 5.0  # seconds that taking a fork back may take
-LOOKS = 8  # for a thread that others move between finding and reading it
 
 
 def snapshot_of(before: int | Literal["interrupted"], through: str | None) -> Snapshot:
@@ -107,20 +105,15 @@ class Threads:
 
         The whole file is decoded: for turns, page them.
         """
-        stored = await (self._history(thread) if isinstance(thread, str) else self._store.load_history(Path(thread)))
+        place: ThreadId | Path
+        if isinstance(thread, str):
+            found = await self.read(thread)
+            place = found.thread_id if found.path is None else Path(found.path)
+        else:
+            place = Path(thread)
+        stored = await self._store.load_history(place)
         shown = await trio.to_thread.run_sync(_shown, stored.items, abandon_on_cancel=True)
         return attrs.evolve(stored, items=shown)
-
-    async def _history(self, thread: Thread) -> StoredHistory:
-        for _ in range(LOOKS):
-            found = await self.read(thread)
-            if found.path is None:
-                return await self._store.load_history(found.thread_id)
-            try:
-                return await self._store.load_history(Path(found.path))
-            except ThreadNotFound:
-                continue  # others have moved it in between, or it is gone
-        raise not_found(parse_thread_id(thread))
 
     async def turns(self, thread: Thread, query: ListTurns | None = None) -> TurnPage:
         """A page of the turns of a thread, archived or not, the last ones first by default; only their lines are read.
