@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.protocol.ids import ThreadId, new_thread_id
+from engine.protocol.ids import ThreadId
 from engine.rollout.names import RolloutName, parse_rollout_name, rollout_path
 
 moments = st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31))
@@ -32,7 +32,7 @@ def test_other_names_are_nobodys(name: str) -> None:
     assert parse_rollout_name(name) is None
 
 
-THREAD = new_thread_id()
+THREAD = ThreadId("01a2125d-4220-76bc-855f-b233a83bc21c")
 
 
 @pytest.mark.parametrize(
