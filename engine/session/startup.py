@@ -149,10 +149,10 @@ async def _run_step(step: Step, start: Start) -> None:
     began = time.perf_counter()
     status: Literal["ok", "failed", "cancelled"] = "cancelled"
     try:
-        if step.deadline is None or not step.waits(start):
-            await step.run(start)
-        else:
+        if step.deadline is not None and step.waits(start):
             await _run_in_time(step, start, step.deadline)
+        else:
+            await step.run(start)
         for field in step.gives:
             if getattr(start, field) is None:
                 raise StepFailed(f"the startup step `{step.name}` left `{field}` empty")
@@ -193,6 +193,28 @@ async def _run_in_background(step: Step, start: Start) -> None:
 
 def _runner(step: Step) -> Callable[[Step, Start], Awaitable[None]]:
     return _run_step if step.on_failure == "fail" else _run_optional
+
+
+def _waits(step: Step, start: Start) -> bool:
+    return step.deadline is not None and step.waits(start)
+
+
+async def _run_in_order(steps: Sequence[Step], start: Start, ward: Ward, done: set[str]) -> Sequence[Step]:
+    """Runs the steps one after the other in this task, as long as there is nothing to overlap: a task costs more than
+    a step that does not wait. Returns what is left, from the first step on that waits while another could run."""
+    for at, step in enumerate(steps):
+        if _waits(step, start) and any(done.issuperset(other.needs) for other in steps[at + 1 :]):
+            return steps[at:]
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await ward.run(step.name, _runner(step), step, start)
+        if ward.failures:
+            break
+        done.add(step.name)
+    return ()
+
+
+def _failures(*wards: Ward | None) -> list[tuple[str, Exception]]:
+    return [failure for ward in wards if ward is not None for failure in ward.failures]
 
 
 async def _run_from(step: Step, steps: Sequence[Step], start: Start, ward: Ward, done: set[str]) -> None:
@@ -236,12 +258,14 @@ async def session_main(
                 start.ward = ward = Ward(session_nursery)
                 steps = [step for step in graph if step.when == "before_ready"]
                 done: set[str] = set()
-                async with trio.open_nursery() as startup:
-                    first = Ward(startup)
-                    for step in steps:
-                        if not step.needs:
-                            first.start_soon(step.name, _run_from, step, steps, start, first, done)
-                if not first.failures and not closing():
+                left = await _run_in_order(steps, start, ward, done)
+                if left:
+                    async with trio.open_nursery() as startup:
+                        first = Ward(startup)
+                        for step in left:
+                            if done.issuperset(step.needs):
+                                first.start_soon(step.name, _run_from, step, left, start, first, done)
+                if not ward.failures and not (first is not None and first.failures) and not closing():
                     core = start.core
                     assert core is not None, "the graph has a step that makes the session"
                     core.ward = ward
@@ -262,9 +286,7 @@ async def session_main(
             await trio.lowlevel.checkpoint_if_cancelled()  # cancelled and failed is always cancelled
             if closing():
                 raise EngineClosed("the engine is closing; the session was not started")
-            assert first is not None
-            assert ward is not None
-            (stage, cause), *also = first.failures + ward.failures
+            (stage, cause), *also = _failures(first, ward)
             error = SessionStartError(stage, cause, also)
             error.startup_trace = start.trace.trace()
             if guard.error is not None:
@@ -280,7 +302,7 @@ async def session_main(
             tell_unstarted(start, failed=failures_told)
             for undo in start.undo:
                 undo()
-        failures = [*(first.failures if first is not None else ()), *(ward.failures if ward is not None else ())]
+        failures = _failures(first, ward)
         if guard.error is not None:
             # An error of ours says what failed and was told as a warning; only a bug needs its stack.
             bug = None if isinstance(guard.error, EngineError) else guard.error

@@ -92,7 +92,8 @@ def tell_unstarted(start: Start, *, failed: bool) -> None:
     status: Literal["failed", "cancelled"] = "failed" if failed else "cancelled"
     try:
         environment = start.services.environment
-        startup = start.trace.finish()
+        start.trace.finish()
+        startup = start.trace.trace()
         facts = {**_program(start.services), "session_init.kind": _kind(start)}
         if start.thread_id is not None:
             facts["conversation.id"] = start.thread_id

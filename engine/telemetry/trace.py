@@ -88,10 +88,9 @@ class TraceRecorder:
             shown = [Span(f"  {span.name}", at + span.start, span.duration, span.status) for span in trace.background]
             self._background = [*(self._background or ()), *shown]
 
-    def finish(self) -> StartupTrace:
-        """All is ready now; what was recorded so far."""
+    def finish(self) -> None:
+        """All is ready now."""
         self._duration = time.perf_counter() - self._origin
-        return self.trace()
 
     def trace(self) -> StartupTrace:
         """What was recorded so far, with what runs in the background."""

@@ -93,7 +93,7 @@ class LocalThreadStore(LocalThreads):
             self._appender,
             path,
             lambda stamp: encode_rollout_line(params.first_line(), stamp),
-            places=places_of(self.home, path),
+            places=functools.partial(places_of, self.home, path),
             lock=RolloutLock(self.locks, path),
         )
         return self._register(meta.id, params.mode, writer, resumed=False)
@@ -118,7 +118,7 @@ class LocalThreadStore(LocalThreads):
                 fork.head,
                 found=fork.found,
                 owns_file=True,
-                places=places_of(self.home, path),
+                places=functools.partial(places_of, self.home, path),
                 lock=fork.lock,
                 made=fork.made,
                 ordinal=fork.ordinal,
@@ -181,7 +181,7 @@ class LocalThreadStore(LocalThreads):
                 lambda stamp: encode_rollout_line(meta, stamp),
                 found=opened.found,
                 owns_file=False,
-                places=places_of(self.home, path),
+                places=functools.partial(places_of, self.home, path),
                 lock=opened.lock,
                 ordinal=opened.ordinal,
             )

@@ -291,7 +291,7 @@ class LocalThreads:
                 None,
                 found=held.found,
                 owns_file=False,
-                places=places_of(self.home, path),
+                places=functools.partial(places_of, self.home, path),
                 lock=held.lock,
                 ordinal=held.ordinal,
             )

@@ -261,7 +261,7 @@ class RolloutFile:
     def _find(self, identity: tuple[int, int]) -> FileStatus | None:
         """The file, wherever it was moved to; one that is moved on between two looks is looked for again."""
         for _ in range(LOOKS):
-            for place in (self.writer.path, *self.writer.places):
+            for place in (self.writer.path, *self.writer.places()):
                 found = self.files.status(place)
                 if found is not None and found.identity == identity:
                     self.writer.path = place

@@ -111,9 +111,10 @@ def test_fields_nobody_knows_survive_anywhere_in_a_line(line: bytes, data: st.Da
 
 
 def _wire_objects(value: object) -> typing.Iterator[dict[str, object]]:
-    """The objects in a payload, but for `source`-like ones, which are kept as they are anyway."""
+    """The objects in a payload, but for `source`-like ones, which are kept as they are anyway, and tables by path."""
     if isinstance(value, dict):
-        yield value
+        if not any(key.startswith("/") for key in value):
+            yield value
         for part in value.values():
             yield from _wire_objects(part)
     elif isinstance(value, list):

@@ -27,7 +27,8 @@ FULL = 1 << 30
 SEEDS = range(1, 9) if SOAK else range(1, 4)
 SAMPLE_SEED = 20
 ROUNDS = 3  # of further tries for points that were not reached
-HOPELESS = 0.2  # of the points: it would take long, and it is no matter of luck
+HOPELESS = 0.2  # of the points, and more than FEW: it would take long, and it is no matter of luck
+FEW = 5
 UNREACHED = 0.02  # of the points; they vary where a run branches on what a thread or a process has done meanwhile
 
 # Runs one case in a folder of its own: does the action it arms the points with, checks, and says what happened in a
@@ -161,7 +162,7 @@ def sweep(
         if not any(run(point, seed).hit for seed in (where[point], *others)):
             result.unreached.append(point)
     for _ in range(ROUNDS):  # rare ones, where processes and servers take part: their luck may turn
-        if result.problems or not result.too_many_unreached or len(result.unreached) > HOPELESS * result.chosen:
+        if result.problems or not result.too_many_unreached or len(result.unreached) > max(FEW, HOPELESS * result.chosen):
             break
         result.unreached = [point for point in result.unreached if not any(run(point, seed).hit for seed in seeds)]
     result.seconds = time.perf_counter() - began

@@ -121,8 +121,8 @@ def mistake(change: Change, kind: str, monkeypatch: pytest.MonkeyPatch) -> Kind:
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        (no_last_checkpoint, "swift writing"),
-        (commit_too_early, "swift writing"),
+        (no_last_checkpoint, "everything forked"),
+        (commit_too_early, "everything forked"),
         (guard_after_startup, "persistent"),
         (guard_after_startup, "resumed"),
         (guard_after_startup, "writing"),

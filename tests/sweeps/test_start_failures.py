@@ -60,7 +60,7 @@ def failing(name: str, when: str, boom: Exception) -> Callable[[Step, Start], Aw
 
 def beside(*acts: tuple[str, Act]) -> tuple[Step, ...]:
     """The graph with more steps that need nothing."""
-    return (*(Step(name, act) for name, act in acts), *GRAPH)
+    return (*(Step(name, act, deadline=PATIENCE_S) for name, act in acts), *GRAPH)
 
 
 async def hang(start: Start) -> None:

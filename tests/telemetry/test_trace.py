@@ -17,7 +17,8 @@ def test_spans_end_as_their_blocks_do() -> None:
         raise ValueError("x")
     with pytest.raises(KeyboardInterrupt), recorder.span("stopped"):
         raise KeyboardInterrupt
-    trace = recorder.finish()
+    recorder.finish()
+    trace = recorder.trace()
     assert [(span.name, span.status) for span in trace.spans] == [
         ("good", "ok"),
         ("bad", "failed"),
@@ -30,7 +31,8 @@ def test_spans_end_as_their_blocks_do() -> None:
 def test_the_background_is_told_as_far_as_it_has_got() -> None:
     recorder = TraceRecorder()
     recorder.add("step", time.perf_counter(), time.perf_counter())
-    ready = recorder.finish().duration
+    recorder.finish()
+    ready = recorder.trace().duration
     recorder.begin_background("slow")
     recorder.begin_background("quick")
     recorder.add("quick", time.perf_counter(), time.perf_counter(), "failed")

@@ -195,7 +195,7 @@ async def test_a_writer_that_misses_it_everywhere_looks_again(
     files = MovesAsItIsLookedFor(path, away)
     appender = Appender(files=files, open_files=open_files)
     try:
-        writer = RolloutWriter(appender, str(path), lambda _: HEAD, places=places_of(home, str(path)))
+        writer = RolloutWriter(appender, str(path), lambda _: HEAD, places=lambda: places_of(home, str(path)))
         notices: list[str] = []
         writer.on_notice(notices.append)
         writer.append([telling("1")])

@@ -185,7 +185,7 @@ async def test_a_moved_file_is_followed(tmp_path: Path, handles: int) -> None:
     path, archived = tmp_path / "a.jsonl", tmp_path / "archive" / "a.jsonl"
     archived.parent.mkdir()
     async with aclosing(Appender(open_files=handles)) as appender:
-        writer = RolloutWriter(appender, str(path), head, places=[str(tmp_path / "nowhere"), str(archived)])
+        writer = RolloutWriter(appender, str(path), head, places=lambda: [str(tmp_path / "nowhere"), str(archived)])
         writer.append([telling("1")])
         await writer.flush()
         await written(appender, tmp_path / "b.jsonl", "x")
