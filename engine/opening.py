@@ -24,6 +24,7 @@ from engine.execution.supervisor import open_supervisor
 from engine.models.opening import open_models
 from engine.records import define
 from engine.session.compaction.hooks import NO_HOOKS
+from engine.session.resolving import SettingsResolver
 from engine.session.services import Services
 from engine.session.session import Session
 from engine.telemetry.analytics import NO_ANALYTICS
@@ -101,7 +102,7 @@ async def open_services(
             sandbox=functools.cache(functools.partial(_sandbox, supervisor, environment, protected)),
             protected=protected,
             grace=grace,
-            config_for=configurations.get,
+            resolver=SettingsResolver(configurations, models, environments),
             models=models,
             model_for=models.get,
             installation_id=_InstallationId(folder).get,

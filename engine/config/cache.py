@@ -39,6 +39,8 @@ class Configurations:
     profile: str | None = None
     system_folder: str = SYSTEM_FOLDER
     _made: dict[object, tuple[Sightings, Config]] = attrs.field(factory=dict)
+    _seen: dict[int, Sightings] = attrs.field(factory=dict)
+    """What `_made` came from, by the identity of the configuration."""
     _of_engine: Config | None = None
 
     LIMIT = 64  # different combinations of arguments and cwd; a host has a handful
@@ -54,8 +56,18 @@ class Configurations:
             self._of_engine = self._of_engine or made[1]
             if len(self._made) >= self.LIMIT:
                 self._made.clear()
+                self._seen.clear()
+            replaced = self._made.get(key)
+            if replaced is not None:
+                self._seen.pop(id(replaced[1]), None)
             self._made[key] = made
+            self._seen[id(made[1])] = made[0]
         return made[1]
+
+    def is_current(self, config: Config) -> bool:
+        """Whether the configuration, which came from `get`, would be the same if it were loaded now."""
+        seen = self._seen.get(id(config))
+        return seen is not None and seen.hold()
 
     async def of_directory(self, cwd: PathLike[str] | str | None) -> Config:
         """The configuration of a session in `cwd` (default: the process's) that says nothing itself."""

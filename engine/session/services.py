@@ -11,7 +11,6 @@ from engine.telemetry.analytics import NO_ANALYTICS
 
 if TYPE_CHECKING:
     from engine.config.model import Config
-    from engine.config.permissions import PermissionOverrides
     from engine.execution.sandbox.launcher import Sandbox
     from engine.execution.shells import Shell
     from engine.execution.snapshot_folder import SnapshotFolder
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from engine.session.compaction.hooks import CompactionHooks
     from engine.session.core import SessionCore
     from engine.session.environments import EnvironmentManager
+    from engine.session.resolving import SettingsResolver
     from engine.telemetry.analytics import AnalyticsClient
     from engine.telemetry.bundles import Bundles
     from engine.telemetry.handle import Telemetry
@@ -45,8 +45,8 @@ class Services:
     """Paths that the sandbox keeps from being written by accident: the state directory."""
     grace: float
     """Seconds that an orderly stop may take."""
-    config_for: Callable[[Mapping[str, object], str, PermissionOverrides], Awaitable[Config]]
-    """The configuration with per-session arguments, for an absolute cwd; cached while files don't change."""
+    resolver: SettingsResolver
+    """Finds what the settings of a session come to."""
     models: ModelPool
     """The models of the engine, with its login."""
     model_for: Callable[[Config, str], Model]

@@ -27,11 +27,11 @@ from engine.thread_store.guard import LiveThreadGuard
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from engine.config.model import Config
     from engine.models.catalogue import ModelInfo
     from engine.protocol.ids import ThreadId
     from engine.session.configuration import SessionConfiguration
     from engine.session.core import SessionCore
+    from engine.session.resolving import Resolved
     from engine.session.services import Services
     from engine.session.settings import SessionSettings, SettingsUpdate
     from engine.thread_store.interface import Snapshot
@@ -73,7 +73,7 @@ class Start:
     request: StartRequest
     guard: LiveThreadGuard
     trace: TraceRecorder
-    config: Config | None = None
+    resolved: Resolved | None = None
     configuration: SessionConfiguration | None = None
     model: ModelInfo | None = None
     tail: StoredTail | None = None

@@ -11,17 +11,14 @@ from engine import __version__
 from engine.errors import ConfigError, StoreError, ThreadNotFound
 from engine.execution.git_info import read_git_info
 from engine.execution.shells import refuse_zsh_fork
-from engine.models.catalogue import find_model
 from engine.models.identity import originator
 from engine.models.personality import base_instructions
-from engine.permissions.view import DiskView
 from engine.protocol.events import DeprecationNotice, SessionConfigured, Warning
 from engine.protocol.ids import SessionId, new_thread_id, parse_thread_id
 from engine.protocol.rollout_items import BaseInstructions, SessionMeta
 from engine.rollout.lines import format_timestamp
 from engine.rollout.policy import PersistenceMode
 from engine.session.account_plan import with_account_plan
-from engine.session.configuration import SessionConfiguration, permission_overrides
 from engine.session.core import SessionCore, absolute_folder
 from engine.session.delivery import EventHub
 from engine.session.settings import UNSET
@@ -54,33 +51,26 @@ async def _configuration(start: Start) -> None:
     request, services = start.request, start.services
     settings = request.settings
     cwd = _cwd(start)
-    arguments = dict(settings.config)
-    if settings.model_provider is not None:
-        arguments["model_provider"] = settings.model_provider
-    overrides = permission_overrides(settings, cwd, DiskView(services.environment))
-    start.config = await services.config_for(arguments, cwd, overrides)
-    # An unknown provider fails the start, not the turn.
-    provider = services.models.provider(start.config)
-    configuration = SessionConfiguration.make(
-        start.config,
+    start.resolved = resolved = await services.resolver.resolve(
         settings,
         cwd,
-        environments=services.environments,
+        resumes=start.tail is not None,
         last=None if start.tail is None else start.tail.latest_turn,
     )
+    configuration = resolved.configuration
     if request.update is not None:
         moved = None if request.update.cwd is None else absolute_folder(request.update.cwd, cwd)
         configuration = configuration.apply(request.update, cwd=moved)
         configuration = configuration.in_environments(request.update.environments, services.environments)
     tiers = (settings.service_tier, UNSET if request.update is None else request.update.service_tier)
-    start.configuration = await with_account_plan(configuration, provider, services.models, *tiers)
+    start.configuration = await with_account_plan(configuration, resolved.provider, services.models, *tiers)
 
 
 def _cwd(start: Start) -> str:
     wanted = start.request.settings.cwd
     if wanted is None and start.tail is not None and os.path.isdir(start.tail.cwd):
         wanted = start.tail.cwd
-    return absolute_folder(wanted or ".", os.getcwd())
+    return absolute_folder(wanted or ".", "/" if wanted is not None and os.path.isabs(wanted) else os.getcwd())
 
 
 async def _stored_thread(start: Start) -> None:
@@ -107,27 +97,30 @@ async def _stored_thread(start: Start) -> None:
 async def _model(start: Start) -> None:
     """The model's metadata and the base instructions."""
     assert start.configuration is not None
-    config = start.configuration.config
-    start.model = find_model(start.configuration.model, config, start.services.models.catalogue(config))
+    assert start.resolved is not None
+    catalogue = start.services.models.catalogue(start.configuration.config)
+    start.model = start.resolved.model(start.configuration.model, catalogue)
 
 
 async def _shell(start: Start) -> None:
     """The user's shell, unless the host chose one; discovered once per process. The fork backend of zsh is refused."""
-    assert start.config is not None
-    if start.configuration is not None and start.configuration.shell is not None:
+    assert start.configuration is not None
+    if start.configuration.shell is not None:
         return
-    if start.config.features.get("shell_zsh_fork", False):
+    config = start.configuration.config
+    if config.features.get("shell_zsh_fork", False):
         try:
-            refuse_zsh_fork(start.config.zsh_path)
+            refuse_zsh_fork(config.zsh_path)
         except ConfigError as exc:
-            raise start.config.placed(exc) from exc
+            raise config.placed(exc) from exc
     start.services.shell()
 
 
 async def _thread_persistence(start: Start) -> None:
     """The live thread. A new one touches no disk; its file comes with the first item worth keeping."""
-    configuration, model = start.configuration, start.model
+    configuration, model, resolved = start.configuration, start.model, start.resolved
     assert configuration is not None
+    assert resolved is not None
     assert model is not None
     mode: PersistenceMode = "extended" if configuration.persistence == "extended" else "limited"
     forks = start.request.snapshot is not None
@@ -154,7 +147,7 @@ async def _thread_persistence(start: Start) -> None:
         cli_version=__version__,
         source=configuration.source,
         thread_source=configuration.thread_source,
-        model_provider=start.services.models.provider(configuration.config).id,
+        model_provider=resolved.provider.id,
         base_instructions=BaseInstructions(_instructions(start)),
         memory_mode=None if configuration.config.memories.generate_memories else "disabled",
     )
@@ -180,6 +173,7 @@ def _instructions(start: Start) -> str:
 async def _session(start: Start) -> None:
     """The session object with what a resumed thread left, then `session_configured` and the notices, in order."""
     configuration, model, thread_id = start.configuration, start.model, start.thread_id
+    assert start.resolved is not None
     assert configuration is not None
     assert model is not None
     assert thread_id is not None
@@ -204,7 +198,7 @@ async def _session(start: Start) -> None:
         rollout_path=start.live.rollout_path if start.live is not None else None,
     )
     previous = _restore(core, start.tail, model) if start.tail is not None else None
-    provider = start.services.models.provider(config)
+    provider = start.resolved.provider
     hub.emit("", _configured(start, core, provider.id))
     for summary, details in config.deprecations:
         hub.emit("", DeprecationNotice(summary, details))
@@ -316,7 +310,7 @@ GRAPH: tuple[Step, ...] = (
         needs=("stored_thread",),
         budget_ms=0.2,
         deadline=WAITS,
-        gives=("config", "configuration"),
+        gives=("resolved", "configuration"),
     ),
     Step("shell", _shell, needs=("configuration",)),
     Step("model", _model, needs=("configuration",), gives=("model",)),
@@ -335,7 +329,7 @@ GRAPH: tuple[Step, ...] = (
         needs=("thread_persistence", "shell"),
         budget_ms=0.2,
         deadline=WAITS,
-        waits=lambda start: start.config is not None and start.config.lock is not None,
+        waits=lambda start: start.configuration is not None and start.configuration.config.lock is not None,
         gives=("core",),
     ),
     Step(

@@ -44,7 +44,7 @@ class RolloutWriter:
     `found` the file is there already and is gone on with, as it is without `head`; what this life has made itself it
     `owns_file`, and may erase it, with the folders that were `made` for it.
     `ordinal` is the number of the next line, where lines have one.
-    `places` tells where others may move the file to; `lock` keeps other writers away, and is taken once there is a file.
+    `places` tells where others may move the file to; `lock` keeps other writers away, and is taken once there is one.
     Numbers count items: `submitted` were handed in, up to `acknowledged` the appender has dealt with them (written, or
     failed and kept in order), up to `written` they are in the file (with durability `fsync`: on the disk). `error` is
     that of the last try, `None` after one that went well.

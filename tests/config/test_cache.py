@@ -100,3 +100,19 @@ async def test_what_holds_for_a_whole_engine_is_not_a_sessions_to_change(tmp_pat
         "`forced_chatgpt_workspace_id` holds for a whole engine, as it was opened with it; what this session's "
         "configuration has there is ignored."
     )
+
+
+async def test_a_configuration_is_current_until_it_would_come_out_differently(
+    made: Configurations, tmp_path: Path
+) -> None:
+    cwd = str(tmp_path)
+    first = await made.get({}, cwd)
+    assert made.is_current(first)
+    (tmp_path / "config.toml").write_text("model = 'file'")
+    assert not made.is_current(first)
+    again = await made.get({}, cwd)
+    assert made.is_current(again)
+    assert not made.is_current(first)
+    for number in range(made.LIMIT):
+        await made.get({"model": str(number)}, cwd)
+    assert not made.is_current(again)  # nobody remembers

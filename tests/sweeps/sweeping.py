@@ -162,7 +162,8 @@ def sweep(
         if not any(run(point, seed).hit for seed in (where[point], *others)):
             result.unreached.append(point)
     for _ in range(ROUNDS):  # rare ones, where processes and servers take part: their luck may turn
-        if result.problems or not result.too_many_unreached or len(result.unreached) > max(FEW, HOPELESS * result.chosen):
+        hopeless = len(result.unreached) > max(FEW, HOPELESS * result.chosen)
+        if result.problems or not result.too_many_unreached or hopeless:
             break
         result.unreached = [point for point in result.unreached if not any(run(point, seed).hit for seed in seeds)]
     result.seconds = time.perf_counter() - began
