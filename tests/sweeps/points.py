@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import attrs
 import trio
@@ -25,6 +25,10 @@ __all__ = ["Point", "Points", "interrupt", "scheduled"]
 logger = logging.getLogger(__name__)
 
 Side = Literal["before", "after"]
+_Place = tuple[tuple[object, int], ...]
+
+READS = 4  # how often a task reads in one place before that is nothing new: writers decide how much comes at once
+_WAITS = ("wait_readable", "wait_writable")
 
 _FRESH = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]+|0x[0-9a-f]+|call_[A-Za-z0-9_-]+")
 
@@ -56,6 +60,8 @@ class Points(trio.abc.Instrument):
         self._paths: dict[trio.lowlevel.Task, tuple[str, ...]] = {}
         self._steps: Counter[trio.lowlevel.Task] = Counter()
         self._siblings: Counter[tuple[str, ...]] = Counter()
+        self._visits: Counter[tuple[trio.lowlevel.Task, _Place]] = Counter()
+        self._reading: set[trio.lowlevel.Task] = set()
         self._action: Callable[[], object] | None = None
 
     def arm(self, action: Callable[[], object], root: trio.lowlevel.Task | None = None) -> None:
@@ -95,7 +101,19 @@ class Points(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if task in self._paths and task.coro.cr_frame is not None:  # else it has ended
             self._pass(task, "after")
-            self._steps[task] += 1
+            if not self._reads_on(task):
+                self._steps[task] += 1
+
+    def _reads_on(self, task: trio.lowlevel.Task) -> bool:
+        """Whether the step belongs to a loop of reads that went on for `READS` rounds: it is no new point."""
+        place, waits = _place_of(task)
+        self._visits[task, place] += 1
+        known = self._visits[task, place] > READS
+        if known and waits:
+            self._reading.add(task)
+        elif not known:
+            self._reading.discard(task)
+        return known and task in self._reading
 
     def _pass(self, task: trio.lowlevel.Task, side: Side) -> None:
         path = self._paths.get(task)
@@ -109,6 +127,20 @@ class Points(trio.abc.Instrument):
                 self._action()
             except BaseException:  # Trio would drop the instrument and go on
                 self.error = traceback.format_exc()
+
+
+def _place_of(task: trio.lowlevel.Task) -> tuple[_Place, bool]:
+    """Where a task is parked, and whether it waits there for a descriptor."""
+    place: list[tuple[object, int]] = []
+    names: set[str] = set()
+    waiting: Any = task.coro
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is not None:
+            place.append((frame.f_code, frame.f_lasti))
+            names.add(frame.f_code.co_name)
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return tuple(place), not names.isdisjoint(_WAITS)
 
 
 def interrupt() -> None:

@@ -119,10 +119,10 @@ class OfAThread(Watched):
     def is_busy(self, session: engine.Session) -> bool:
         """See `Background`."""
         counting, snapshots = session._core.counting, session._core.resources().snapshots()
-        assert counting is not None
         assert snapshots is not None
         wanted, index = snapshots._wanted, session._core.services.store.index  # type: ignore[attr-defined]
-        return not counting.is_set() or wanted is None or not wanted.settled.is_set() or index.progress.running
+        counts = counting is not None and not counting.is_set()  # not where the engine before had come to the end of it
+        return counts or wanted is None or not wanted.settled.is_set() or index.progress.running
 
     def open(self) -> AbstractAsyncContextManager[engine.Engine]:
         """An engine that has all of it to do."""
