@@ -35,7 +35,7 @@ enabled = false
 [features]
 plugins = false
 apps = false
-
+{features}
 [model_providers.mock]
 name = "mock"
 base_url = "{base_url}"
@@ -66,12 +66,13 @@ class Bench:
         """The working directory of every session."""
         return self.folder / "workspace"
 
-    def home(self) -> Path:
-        """A fresh home that points at the mock."""
+    def home(self, **features: bool) -> Path:
+        """A fresh home that points at the mock, with features on or off."""
         self._homes += 1
         home = self.folder / f"home{self._homes}"
         home.mkdir()
-        (home / "config.toml").write_text(CONFIG.format(base_url=self.mock.base_url))
+        more = "".join(f"{name} = {str(on).lower()}\n" for name, on in features.items())
+        (home / "config.toml").write_text(CONFIG.format(base_url=self.mock.base_url, features=more))
         return home
 
     def drop(self, home: Path) -> None:
