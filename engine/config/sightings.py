@@ -6,6 +6,7 @@ there, directories that mark a project. Looking again costs one `stat` for each.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -40,12 +41,21 @@ class Sightings:
         return all(_look(kind, path) == found for (kind, path), found in self._seen.items())
 
     def paths(self) -> tuple[str, ...]:
-        """What was looked at, first looks first."""
+        """What has to be looked at again, first looks first."""
         return tuple(dict.fromkeys(path for _, path in self._seen))
 
     def _note(self, look: _Look) -> None:
         if look not in self._seen:
-            self._seen[look] = _look(*look)
+            found = _look(*look)
+            if found == errno.ENOENT and (missing := _first_missing(look[1])) != look[1]:
+                look = ("presence", missing)
+            self._seen[look] = found
+
+
+def _first_missing(path: str) -> str:
+    """Of a path that is not there, the first part that is missing: as long as it is, nothing below it is there."""
+    parent = os.path.dirname(path)
+    return _first_missing(parent) if parent and _look("presence", parent) == errno.ENOENT else path
 
 
 def _look(kind: str, path: str) -> object:

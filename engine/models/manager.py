@@ -68,6 +68,11 @@ class ModelsManager:
         """Whether the identity was a ChatGPT login when it was last looked at."""
         return self._chatgpt
 
+    @property
+    def prepared(self) -> bool:
+        """Whether `prepare` was called; a session that starts then has nothing left to do."""
+        return self._prepared
+
     async def prepare(self) -> None:
         """For the background of a session: the first call reads the cache, and asks where that is too old.
 

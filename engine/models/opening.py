@@ -174,8 +174,15 @@ class ModelPool:
                 raise config.placed(exc) from exc
         if not self._managers:
             return BUNDLED
+        manager = self._manager_of(config)
+        return BUNDLED if manager is None else manager.catalogue
+
+    def _manager_of(self, config: Config) -> ModelsManager | None:
         provider = config.model_providers.get(config.model_provider_id)
-        return next((manager.catalogue for model, manager in self._managers if model.provider == provider), BUNDLED)
+        for model, manager in self._managers:
+            if model.provider is provider or model.provider == provider:
+                return manager
+        return None
 
     def _of_file(self, path: Path) -> tuple[ModelInfo, ...]:
         found = self._files.get(path)
@@ -208,9 +215,12 @@ class ModelPool:
         catalogue = await manager.list(refresh)
         return picker_models(catalogue, chatgpt=manager.chatgpt, hidden=hidden)
 
-    def keeps_catalogue(self, config: Config) -> bool:
-        """Whether there is anything to learn about the models of the configured provider."""
-        return self._model is None and config.model_provider_id != SCRIPTED
+    def wants_catalogue(self, config: Config) -> bool:
+        """Whether there is anything to learn about the models of the configured provider, and nobody has begun to."""
+        if self._model is not None or config.model_provider_id == SCRIPTED or config.model_catalog_json is not None:
+            return False
+        manager = self._manager_of(config)
+        return manager is None or not manager.prepared
 
     def manager(self, model: Model) -> ModelsManager | None:
         """Who keeps the catalogue of the provider behind an open model; `None` where that is the built-in one."""

@@ -1,9 +1,10 @@
 """The start of a session: a graph of steps as data, run under nurseries, whole or not at all.
 
 session.md 2 and CONCURRENCY 1.1. The guard is entered before the first await and owns the live thread for life; steps
-run in an inner nursery, each as soon as what it needs is there; failures are recorded, never raised through
-a nursery; `commit()` and `started()` are adjacent and follow a last cancellation point. What a step starts for longer
-than the start is a child of the session's nursery, `Start.ward`: it ends with a start that fails.
+run one after the other in the session's task, and from where some can overlap in an inner nursery, each as soon as what
+it needs is there; failures are recorded, never raised through a nursery; `commit()` and `started()` are adjacent and
+follow a last cancellation point. What a step starts for longer than the start is a child of the session's nursery,
+`Start.ward`: it ends with a start that fails.
 """
 
 from __future__ import annotations

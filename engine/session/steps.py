@@ -281,10 +281,9 @@ async def _model_catalogue(start: Start) -> None:
         await manager.prepare()
 
 
-def _has_catalogue(start: Start) -> bool:
+def _wants_catalogue(start: Start) -> bool:
     assert start.configuration is not None
-    config = start.configuration.config
-    return config.model_catalog_json is None and start.services.models.keeps_catalogue(config)
+    return start.services.models.wants_catalogue(start.configuration.config)
 
 
 async def _prewarm(start: Start) -> None:
@@ -346,7 +345,7 @@ GRAPH: tuple[Step, ...] = (
         _model_catalogue,
         needs=("session",),
         when="background",
-        applies=_has_catalogue,
+        applies=_wants_catalogue,
         on_failure="log",
         deadline=WAITS,
     ),

@@ -39,6 +39,32 @@ def test_the_first_look_counts(tmp_path: Path) -> None:
     assert seen.paths() == (str(file),)
 
 
+@pytest.mark.parametrize("kind", ["contents", "presence", "name"])
+def test_of_a_missing_directory_one_look_is_enough(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "folder"
+    seen = Sightings()
+    for name in ("a", "b", "c"):
+        getattr(seen, kind)(str(folder / name))
+    assert seen.paths() == (str(tmp_path / "deep"),)
+    assert seen.hold()
+    folder.mkdir(parents=True)
+    assert not seen.hold()
+    seen = Sightings()
+    getattr(seen, kind)(str(folder / "a"))
+    assert seen.paths() == (str(folder / "a"),)
+    (folder / "a").write_text("")
+    assert not seen.hold()
+
+
+def test_a_link_to_a_missing_directory_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    seen = Sightings()
+    seen.contents(str(tmp_path / "link" / "file"))
+    assert seen.hold()
+    (tmp_path / "nowhere").mkdir()
+    assert not seen.hold()
+
+
 def test_presence_is_not_about_what_is_inside(tmp_path: Path) -> None:
     view = WatchingView(DiskView({}), Sightings())
     assert view.is_there(str(tmp_path))
