@@ -196,7 +196,12 @@ def check_rollout(lines: Sequence[JsonObject], turn: TurnId) -> str | None:
         assert "task_started" not in kinds, f"the turn has no end: {kinds}"
         return None
     (end,) = ends
-    assert kinds[end + 1 :][:1] in ([], ["task_started"]), f"after the end: {kinds[end:]}"
+    following = kinds[end + 1 :]
+    if following[:2] == ["message", "turn_aborted"]:  # the next turn was stopped before it could tell that it began
+        assert _payload(lines[end + 2])["turn_id"] != turn
+        assert MARKER in json.dumps(lines[end + 1])
+    else:
+        assert following[:1] in ([], ["task_started"]), f"after the end: {kinds[end:]}"
     begin = max((position for position in range(end) if kinds[position] == "task_started"), default=0)
     markers = [position for position in range(begin, end + 1) if MARKER in json.dumps(lines[position])]
     assert markers == ([end - 1] if kinds[end] == "turn_aborted" else []), (markers, kinds)
