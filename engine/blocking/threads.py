@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -100,9 +101,13 @@ class Threads:
         *,
         before: int | Literal["interrupted"] = "interrupted",
         through: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> StoredThread:
-        """Stores a copy of a thread as a new one, without running it; by default all of it."""
-        fork = functools.partial(self._inner.fork, thread, before=before, through=through)
+        """Stores a copy of a thread as a new one, without running it; by default all of it.
+
+        `progress` is called in a worker thread.
+        """
+        fork = functools.partial(self._inner.fork, thread, before=before, through=through, progress=progress)
         return self._host.call(fork)
 
     @property

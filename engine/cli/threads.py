@@ -138,9 +138,13 @@ class _Command:
     async def fork(self, chosen: Chosen, threads: Threads) -> int:
         words = self.arguments
         source = Path(chosen.path) if chosen.archived or not chosen.thread_id else chosen.thread_id
-        made = await threads.fork(
-            source, before="interrupted" if words.before is None else words.before, through=words.through
-        )
+        with progress_bar("copying", sys.stderr) as bar:
+            made = await threads.fork(
+                source,
+                before="interrupted" if words.before is None else words.before,
+                through=words.through,
+                progress=bar.tell,
+            )
         if words.name is not None:
             await threads.rename(made.thread_id, words.name)
             made = await threads.read(made.thread_id)

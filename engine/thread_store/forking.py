@@ -245,7 +245,7 @@ class Fork:
         assert self.head is not None
         yield self.head(stamp)
         time_bytes = stamp.encode()
-        for _, data in blocks(source, kept.start, kept.end):
+        for position, data in blocks(source, kept.start, kept.end):
             pieces: list[bytes] = []
             at = 0
             for _, end, mark in Scan(data).marks(wanted=ALL_MARKS):
@@ -255,6 +255,8 @@ class Fork:
             yield b"".join(pieces)
             if self._given_up:
                 raise StoreError("the fork was given up")
+            if params.progress is not None:
+                params.progress(position + len(data) - kept.start, kept.end - kept.start)
             time.sleep(BREATH)
         if kept.interrupted:
             assert isinstance(params.snapshot, Interrupted)

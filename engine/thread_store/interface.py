@@ -292,12 +292,14 @@ Snapshot = BeforeUserMessage | Interrupted | LastTurns | ThroughTurn
 class ForkThread:
     """A new thread that begins with a copy of another one. `meta` is its own first line, as for `CreateThread`.
 
-    `meta.forked_from_id` is set by the store: the id in the first line of the source.
+    `meta.forked_from_id` is set by the store: the id in the first line of the source. Where the store copies a file,
+    `progress` is told how many bytes of how many are done, now and then, from a worker thread; it must be quick.
     """
 
     source: ThreadId | Path
     meta: SessionMeta
     snapshot: Snapshot
+    progress: Callable[[int, int], None] | None = None
     mode: PersistenceMode = "limited"
     git: GitInfo | Callable[[], GitInfo | None] | None = None
 

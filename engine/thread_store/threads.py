@@ -172,10 +172,12 @@ class Threads:
         *,
         before: int | Literal["interrupted"] = "interrupted",
         through: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> StoredThread:
         """Stores a copy of a thread as a new one, without running it; by default all of it.
 
-        `before` and `through` as for `Engine.fork_session`.
+        `before` and `through` as for `Engine.fork_session`. Where a file is copied, `progress` is told how many bytes
+        of how many are done, now and then, from a worker thread; it must be quick.
 
         Raises `InvalidRequest` for an archived thread (give the path of its rollout instead), or a turn that is not
         there.
@@ -192,7 +194,8 @@ class Threads:
             )
         finally:
             tail.close()
-        live = await self._store.fork(ForkThread(source=source, meta=meta, snapshot=snapshot_of(before, through)))
+        snapshot = snapshot_of(before, through)
+        live = await self._store.fork(ForkThread(source=source, meta=meta, snapshot=snapshot, progress=progress))
         try:
             await live.shutdown()
         except BaseException:

@@ -152,6 +152,36 @@ def test_a_graph_names_each_need_before_its_step() -> None:
             check_graph(graph)
 
 
+async def test_steps_that_wait_overlap_and_others_run_in_the_task_of_the_session(lab: Lab) -> None:
+    there = {name: trio.Event() for name in ("one", "other")}
+    tasks: dict[str, str] = {}
+
+    def meeting(mine: str, others: str) -> Step:
+        async def meet(start: Start) -> None:
+            tasks[mine] = trio.lowlevel.current_task().name
+            there[mine].set()
+            await there[others].wait()
+
+        return Step(mine, meet, needs=("session",), deadline=5)
+
+    async def look(start: Start) -> None:
+        tasks["look"] = trio.lowlevel.current_task().name
+
+    async with lab.open() as opened:
+        opened._graph = (
+            *opened._graph,
+            Step("look", look, needs=("configuration",)),
+            meeting("one", "other"),
+            meeting("other", "one"),
+        )
+        with trio.fail_after(5):
+            async with opened.session(lab.settings()) as session:
+                names = [span.name for span in session.startup_trace.spans]
+    assert names.index("look") < names.index("one")
+    assert tasks["look"].endswith("session_main")
+    assert {tasks["one"], tasks["other"]} == {"one", "other"}
+
+
 async def test_the_startup_trace_has_every_step(lab: Lab) -> None:
     async with lab.session() as session:
         names = [span.name for span in session.startup_trace.spans]

@@ -96,6 +96,19 @@ async def test_a_copy_without_a_session(lab: Lab) -> None:
             await threads.fork(thread, through="nope")
 
 
+async def test_a_fork_tells_how_far_it_is(lab: Lab) -> None:
+    thread = await recorded(lab, "first " * 300_000)  # more than a block
+    told: list[tuple[int, int]] = []
+    async with engine.open_threads(home=lab.home) as threads:
+        (path,) = lab.home.rglob(f"rollout-*{thread}.jsonl")
+        size = path.stat().st_size
+        await threads.fork(thread, progress=lambda done, total: told.append((done, total)))
+    assert len(told) > 1
+    assert told == sorted(told)
+    assert {total for _, total in told} == {size}
+    assert told[-1] == (size, size)
+
+
 async def test_turns_and_items_as_clients_see_them(lab: Lab) -> None:
     thread = await recorded(lab, "first", "second")
     async with engine.open_threads(home=lab.home) as threads:
