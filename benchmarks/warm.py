@@ -47,14 +47,14 @@ async def _open_peer(bench: Bench, stack: AsyncExitStack, home: Path) -> AppServ
 
 
 async def _one_at_a_time(bench: Bench) -> None:
-    rounds = bench.plan.size("warm_starts")
+    rows = bench.plan.size("warm_rows")
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(engine.open_engine(home=bench.home(**QUIET)))
         peer = await _open_peer(bench, stack, bench.home(**QUIET))
         bench.results.note_machine("warm")
         gc.collect()
-        with bench.progress.stage("warm starts", rounds * 2 + rounds // IN_A_ROW):
-            for _ in range(rounds // IN_A_ROW):
+        with bench.progress.stage("warm starts", rows * (2 * IN_A_ROW + 1)):
+            for _ in range(rows):
                 for kind in ("persistent", "ephemeral"):
                     await _ours_in_a_row(bench, host, kind)
                     if peer is not None:

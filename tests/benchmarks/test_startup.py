@@ -13,7 +13,7 @@ from benchmarks import plan, startup
 from benchmarks.results import Budget
 
 SIZES = {
-    "warm_starts": 1,
+    "warm_rows": 1,
     "burst_rounds": 1,
     "burst_starts": 3,
     "turns": 1,
