@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 Side = Literal["before", "after"]
 _Place = tuple[tuple[object, int], ...]
 
-READS = 4  # how often a task reads in one place before that is nothing new: writers decide how much comes at once
+READS = 1  # how often a task reads in one place before that is nothing new: writers decide how much comes at once
 _WAITS = ("wait_readable", "wait_writable")
 
 _FRESH = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]+|0x[0-9a-f]+|call_[A-Za-z0-9_-]+")

@@ -26,7 +26,7 @@ SOAK = os.environ.get("ENGINE_TEST_PROFILE") == "soak"
 FULL = 1 << 30
 SEEDS = range(1, 9) if SOAK else range(1, 4)
 SAMPLE_SEED = 20
-ROUNDS = 3  # of further tries for points that were not reached
+ROUNDS = 6  # of further tries for points that were not reached
 HOPELESS = 0.2  # of the points, and more than FEW: it would take long, and it is no matter of luck
 FEW = 5
 UNREACHED = 0.02  # of the points; they vary where a run branches on what a thread or a process has done meanwhile
