@@ -242,6 +242,7 @@ class _MemoryWriter:
     def drop_nowait(self, *, erase: bool = False) -> None:
         self._store.calls["discard"] += 1
         self._left.clear()
+        self.error = None  # nothing is left to write
         if erase and self._head is not None:
             self._store._erase(self._thread_id)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.errors import ConflictError, EngineError, InvalidRequest, StoreError, ThreadNotFound
@@ -125,6 +125,15 @@ class Side:
 
 @pytest.mark.parametrize("inline", [True, False])
 @given(st.lists(steps, max_size=25))
+@example(
+    [
+        ("break", 0, True),
+        ("create", 0, "limited"),
+        ("append", 0, ["compacted"]),
+        ("discard", 0, "limited"),
+        ("append", 0, []),
+    ]
+)
 def test_both_stores_agree(tmp_path_factory: pytest.TempPathFactory, inline: bool, story: list[Step]) -> None:
     async def tell() -> None:
         files = FaultyFiles()
