@@ -54,14 +54,12 @@ class SettingsResolver:
 
     LIMIT = 16  # different settings and directories; a host has a handful
 
-    async def resolve(
-        self, settings: SessionSettings, cwd: str, *, last: TurnContext | None = None, resumes: bool = False
-    ) -> Resolved:
+    async def resolve(self, settings: SessionSettings, cwd: str, *, last: TurnContext | None = None) -> Resolved:
         """What `settings` come to in the absolute `cwd`; `last` is the latest turn of a thread that is resumed.
 
         Raises `ConfigError`, `InvalidRequest`, `UnknownProvider`: an unknown provider fails the start, not the turn.
         """
-        shared = not resumes and _is_plain(settings)
+        shared = last is None and _is_plain(settings)
         found = self._find(settings, cwd) if shared else None
         if found is not None:
             return found

@@ -54,7 +54,6 @@ async def _configuration(start: Start) -> None:
     start.resolved = resolved = await services.resolver.resolve(
         settings,
         cwd,
-        resumes=start.tail is not None,
         last=None if start.tail is None else start.tail.latest_turn,
     )
     configuration = resolved.configuration

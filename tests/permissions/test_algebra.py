@@ -185,10 +185,10 @@ def test_added_roots_can_be_used(
 ) -> None:
     readable = with_readable(policy, cwd, places, disk)
     writable = with_writable(policy, cwd, places, disk)
-    # What a denial outranks stays unreadable, and would be added once more.
-    assert with_readable(readable, cwd, places, disk) == readable or has_denied_read(policy)
-    assert denials(readable) == denials(policy)
     compiled = compile_policy(readable, cwd, disk)
+    if all(map(compiled.can_read, places)):  # what a denial outranks stays unreadable, and would be added once more
+        assert with_readable(readable, cwd, places, disk) == readable
+    assert denials(readable) == denials(policy)
     for place in places:
         # A denial at the same place outranks what is added.
         assert compiled.can_read(place) or has_denied_read(policy)

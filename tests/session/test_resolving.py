@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 import engine
+from engine.models.scripts import reply
 from engine.protocol.profiles import DangerFullAccess
 from engine.protocol.settings import GranularApproval
 from engine.session.resolving import Resolved, SettingsResolver
@@ -26,7 +27,19 @@ async def test_equal_settings_in_one_place_share_what_they_come_to(lab: Lab) -> 
         assert await resolver.resolve(lab.settings(), str(lab.home)) is not first
         other = await resolver.resolve(lab.settings(model="m"), cwd)
         assert (other.configuration.model, first.configuration.model) == ("m", None)
-        assert await resolver.resolve(lab.settings(), cwd, resumes=True) is not first
+
+
+async def test_what_a_thread_had_chosen_for_itself_is_not_shared(lab: Lab) -> None:
+    async with lab.open(reply("one"), reply("two")) as opened:
+        session = await opened.start_session(lab.settings())
+        await session.run("first", engine.SettingsUpdate(personality="friendly"))
+        await session.aclose()
+        async with opened.session(lab.settings()) as fresh:
+            resumed = await opened.resume_session(session.thread_id, settings=lab.settings())
+            assert resumed._core.configuration.personality == "friendly"
+            assert fresh._core.configuration.personality != "friendly"
+        async with opened.session(lab.settings()) as after:
+            assert after._core.configuration is fresh._core.configuration
 
 
 @pytest.mark.parametrize(
